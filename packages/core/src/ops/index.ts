@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+import * as activation from './activation'
+import * as attention from './attention'
+import * as cache from './cache'
+import * as gguf from './gguf'
+import * as layernorm from './layernorm'
+import * as rotary from './rotary'
+
+export { defineOp, type OpCard } from './card'
+
+/** The cards by family: ops that share a definition, and a file of the same name in every package. */
+export const families = { activation, layernorm, rotary, cache, attention, gguf }
+
+/** Every card by its op's name. */
+export const cardsByName = { ...activation, ...layernorm, ...rotary, ...cache, ...attention, ...gguf }
+
+/** Every card, in the order of the families. */
+export const cards = Object.values(cardsByName)

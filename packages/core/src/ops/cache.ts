@@ -2,6 +2,6 @@
 import { defineOp } from './card'
 
 export const reshape_and_cache = defineOp({
-  schema:
-    'reshape_and_cache(Tensor key, Tensor value, Tensor(a0!) key_cache, Tensor(a1!) value_cache, Tensor slot_mapping, str kv_cache_dtype, float kv_scale) -> ()',
+  // biome-ignore format: CMake reads it as one line
+  schema: 'reshape_and_cache(Tensor key, Tensor value, Tensor(a0!) key_cache, Tensor(a1!) value_cache, Tensor slot_mapping, str kv_cache_dtype, float kv_scale) -> ()',
 })

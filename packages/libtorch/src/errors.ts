@@ -26,8 +26,8 @@ export type LibtorchErrorCode =
   | 'E_WHEEL_INVALID'
   /** Not enough space, or a quota was hit, on the disk that holds the cache. */
   | 'E_DISK_FULL'
-  /** The cache folder can't be written. */
-  | 'E_CACHE_WRITE'
+  /** The cache folder can't be read or written. */
+  | 'E_CACHE'
   /** The destination holds something that this package did not put there. */
   | 'E_DESTINATION'
 
@@ -46,28 +46,28 @@ export class LibtorchError extends Error {
   }
 }
 
-/** The same failure of the file system for every step that writes: `ENOSPC`, `EACCES` and their like become our codes. */
-export function writeError(error: unknown, path: string): unknown {
+/** A failure of the file system below `path`, as one of ours; anything else comes back as it is. */
+export function fileError(error: unknown, path: string): unknown {
   const code = errnoOf(error)
+  if (code === undefined || !(error instanceof Error)) return error
   if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG')
-    return new LibtorchError(
-      'E_DISK_FULL',
-      `The disk ran full while writing ${path}; nothing incomplete was left behind.`,
-      'Free some space, or choose another disk: export XDG_CACHE_HOME=/path/with/space',
-      { cause: error },
-    )
-  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
-    return new LibtorchError(
-      'E_CACHE_WRITE',
-      `${path} can't be written (${code}).`,
-      'Choose a cache folder that you may write: export XDG_CACHE_HOME=/path/you/own',
-      { cause: error },
-    )
-  return error
+    return diskFull(`The disk ran full while writing ${path}; nothing incomplete was left behind.`, error)
+  return new LibtorchError(
+    'E_CACHE',
+    `${path} can't be used: ${error.message}.`,
+    'Choose a cache folder that you may write: export XDG_CACHE_HOME=/path/you/own',
+    { cause: error },
+  )
 }
 
-/** The errno name of a Node system error, or `undefined`. */
+/** For a disk, or a quota, that is too small. */
+export function diskFull(message: string, cause?: unknown): LibtorchError {
+  const fix = 'Free some space, or choose another disk: export XDG_CACHE_HOME=/path/with/space'
+  return new LibtorchError('E_DISK_FULL', message, fix, { cause })
+}
+
+/** The errno name (`ENOENT`) of a failed system call, or `undefined` for any other error. */
 export function errnoOf(error: unknown): string | undefined {
-  if (!(error instanceof Error) || !('code' in error)) return undefined
+  if (!(error instanceof Error) || !('code' in error) || !('syscall' in error)) return undefined
   return typeof error.code === 'string' ? error.code : undefined
 }

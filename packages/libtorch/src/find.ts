@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { cacheRoot } from './cache-root.mjs'
-import { LibtorchError } from './errors'
+import { fileError, LibtorchError } from './errors'
 import { folderState } from './marker'
 import { pythonCommand, pythonMissing } from './python'
 import { TORCH_VERSION, torchFolder, torchLock } from './torch-lock'
@@ -42,7 +42,7 @@ export function findLibtorch({ env = process.env }: FindOptions = {}): Libtorch 
   if (env.LIBTORCH) return fromVariable(resolve(env.LIBTORCH))
   if (env.VLLM_OPS_TORCH) return fromPython(env)
   const folder = cachedTorch(env)
-  if (folderState(folder, torchLock()) !== 'complete')
+  if (!isCached(folder))
     throw new LibtorchError(
       'E_TORCH_NOT_FOUND',
       `libtorch ${TORCH_VERSION} is not in the cache (${folder}).`,
@@ -54,6 +54,15 @@ export function findLibtorch({ env = process.env }: FindOptions = {}): Libtorch 
 /** Where the pinned libtorch is kept; its `torch` folder is a libtorch root. */
 export function cachedTorch(env: NodeJS.ProcessEnv): string {
   return join(cacheRoot(env), 'libtorch', torchFolder())
+}
+
+function isCached(folder: string): boolean {
+  const lock = torchLock()
+  try {
+    return folderState(folder, lock) === 'complete'
+  } catch (error) {
+    throw fileError(error, folder)
+  }
 }
 
 function fromVariable(root: string): Libtorch {

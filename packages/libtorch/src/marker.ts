@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf } from './errors'
 import type { WheelLock } from './wheel-lock'
@@ -11,13 +10,23 @@ import type { WheelLock } from './wheel-lock'
  */
 export const MARKER = '.vllm-ops.json'
 
-/** The marker's text for these locks. */
+/** The marker's text: the wheels, and where which bytes of them went. */
 export function markerText(locks: readonly WheelLock[]): string {
-  const lock = createHash('sha256').update(JSON.stringify(locks)).digest('hex')
-  return `${JSON.stringify({ lock, wheels: locks.map(({ file, sha256 }) => ({ file, sha256 })) }, null, 2)}\n`
+  const wheels = locks.map(({ file, sha256, files, trees = [] }) => ({
+    file,
+    sha256,
+    kept: [...files, ...trees].map((part) => ({
+      path: 'to' in part && part.to ? part.to : part.path,
+      sha256: part.sha256,
+    })),
+  }))
+  return `${JSON.stringify({ wheels }, null, 2)}\n`
 }
 
-/** Whether `folder` was made from these very locks; `foreign` is a folder without our marker. */
+/**
+ * What is at `folder`: all that these locks say, what other locks said, something that is not ours, or nothing (an empty folder is
+ * nothing).
+ */
 export function folderState(
   folder: string,
   locks: readonly WheelLock[],
@@ -25,13 +34,13 @@ export function folderState(
   try {
     return readFileSync(join(folder, MARKER), 'utf8') === markerText(locks) ? 'complete' : 'outdated'
   } catch (error) {
-    const code = errnoOf(error)
-    if (code !== 'ENOENT' && code !== 'ENOTDIR') throw error
+    if (errnoOf(error) === 'ENOTDIR') return 'foreign'
+    if (errnoOf(error) !== 'ENOENT') throw error
   }
   try {
-    readFileSync(folder)
+    return readdirSync(folder).length > 0 ? 'foreign' : 'absent'
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return 'absent'
+    if (errnoOf(error) !== 'ENOENT') throw error
+    return 'absent'
   }
-  return 'foreign'
 }

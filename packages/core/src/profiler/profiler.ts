@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+import { arch, availableParallelism, cpus, platform } from 'node:os'
+import { performance } from 'node:perf_hooks'
+import { VllmOpsError } from '../errors'
+import type { Addon } from '../native'
+import { CALIBRATION_LABEL, CALIBRATION_SCOPES, scopeCost } from './calibration'
+import { type ScopeInfo, scopeLabel } from './labels'
+import type { RawEvent } from './raw-event'
+import { PROFILE_RECORD_VERSION, type ProfileEnvironment, type ProfileRecord } from './record'
+import { buildPhases } from './tree'
+
+/** What the profiler needs of the addon. */
+export type ProfilerNative = Pick<
+  Addon,
+  'profilerStart' | 'profilerStop' | 'scopeEnter' | 'scopeExit' | 'torchVersion' | 'getNumThreads'
+>
+
+/** Identifies a scope that was defined. */
+export type ScopeId = number
+
+export interface ProfileOptions {
+  /** Name of the phase if none is marked by {@link Profiler.phase}; `run` by default. */
+  phase?: string | undefined
+  /** Record types and sizes of the arguments: true by default. Without, calls of an op merge whatever they got. */
+  shapes?: boolean | undefined
+}
+
+const ROOT_LABEL = 'vllm-ops: profile'
+
+/** The profiler of a process: PyTorch's own, and the scopes that say which module an op belongs to. */
+export class Profiler {
+  private active = false
+  /** Labels by id, and what they stand for. */
+  private readonly labels: string[] = []
+  private readonly scopes = new Map<string, { id: ScopeId; info: ScopeInfo }>()
+  /** Scopes that are open while profiling, outermost first; null is a scope of the profiler's own. */
+  private open: (ScopeId | null)[] = []
+  private idle = new Map<string, number>()
+
+  constructor(private readonly native: () => ProfilerNative) {}
+
+  /** Whether a profile is running, that is, whether scopes are recorded. */
+  profiling(): boolean {
+    return this.active
+  }
+
+  /** Defines a scope once, to be entered many times. The same facts give the same id. */
+  defineScope(info: ScopeInfo): ScopeId {
+    const label = scopeLabel(info)
+    const known = this.scopes.get(label)
+    if (known) return known.id
+    const id = this.labels.push(label) - 1
+    this.scopes.set(label, { id, info })
+    return id
+  }
+
+  /** Opens a scope inside those that are open. Does nothing while not profiling. */
+  enterScope(id: ScopeId): void {
+    if (!this.active) return
+    const label = this.labels[id]
+    if (label === undefined) {
+      throw new VllmOpsError('E_PROFILER', `no scope ${id} is defined`, {
+        fix: 'pass what defineScope() returned',
+      })
+    }
+    this.push(id, label)
+  }
+
+  /**
+   * Closes a scope, and with it what was opened inside and left open, as by a throw. Does nothing for a scope that is
+   * not open, as one that was entered before the profile began.
+   */
+  exitScope(id: ScopeId): void {
+    const at = this.open.lastIndexOf(id)
+    if (at >= 0) this.closeTo(at)
+  }
+
+  /**
+   * Marks what `fn` does as one phase of the running profile; phases of one name are added up. Where phases are
+   * marked, what runs outside them is left out. Only calls `fn` while not profiling.
+   */
+  async phase<T>(name: string, fn: () => T | Promise<T>): Promise<T> {
+    if (!this.active) return await fn()
+    const id = this.defineScope({ kind: 'phase', name })
+    return await this.timed(
+      name,
+      () => this.enterScope(id),
+      fn,
+      () => this.exitScope(id),
+    )
+  }
+
+  /**
+   * Runs `fn` and returns its result with a record of the ops that it ran, by module and phase.
+   *
+   * @throws VllmOpsError `E_PROFILER` inside a profile. What `fn` throws is thrown on, the profiler being stopped.
+   */
+  async profile<T>(
+    fn: () => T | Promise<T>,
+    options: ProfileOptions = {},
+  ): Promise<{ result: T; record: ProfileRecord }> {
+    if (this.active) {
+      throw new VllmOpsError('E_PROFILER', 'a profile is running already', {
+        fix: 'wait for its end, or mark parts of it with phase()',
+      })
+    }
+    const name = options.phase ?? 'run'
+    const native = this.native()
+    native.profilerStart({ shapes: options.shapes ?? true, cuda: false })
+    this.active = true
+    this.idle = new Map()
+    let result: T
+    let events: RawEvent[]
+    try {
+      for (let i = 0; i < CALIBRATION_SCOPES; i++) {
+        native.scopeEnter(CALIBRATION_LABEL)
+        native.scopeExit()
+      }
+      result = await this.timed(
+        name,
+        () => this.push(null, ROOT_LABEL),
+        fn,
+        () => this.closeTo(0),
+      )
+    } finally {
+      this.active = false
+      events = native.profilerStop()
+    }
+    const phases = buildPhases({
+      events,
+      scope: (label) => this.scopes.get(label)?.info,
+      root: { label: ROOT_LABEL, name },
+      idle: this.idle,
+      scopeCost: scopeCost(events),
+    })
+    return { result, record: { version: PROFILE_RECORD_VERSION, environment: this.environment(), phases } }
+  }
+
+  private environment(): ProfileEnvironment {
+    const native = this.native()
+    return {
+      torch: native.torchVersion,
+      node: process.version,
+      platform: `${platform()}-${arch()}`,
+      cpu: cpus()[0]?.model.trim() ?? 'unknown',
+      cores: availableParallelism(),
+      threads: native.getNumThreads(),
+    }
+  }
+
+  /** Runs `fn` between `enter` and `exit`, and books how long the event loop waited meanwhile. */
+  private async timed<T>(
+    name: string,
+    enter: () => void,
+    fn: () => T | Promise<T>,
+    exit: () => void,
+  ): Promise<T> {
+    const before = performance.eventLoopUtilization()
+    enter()
+    try {
+      return await fn()
+    } finally {
+      exit()
+      const { idle } = performance.eventLoopUtilization(before)
+      this.idle.set(name, (this.idle.get(name) ?? 0) + idle * 1e6)
+    }
+  }
+
+  private push(id: ScopeId | null, label: string): void {
+    this.native().scopeEnter(label)
+    this.open.push(id)
+  }
+
+  private closeTo(depth: number): void {
+    while (this.open.length > depth) {
+      this.open.pop()
+      this.native().scopeExit()
+    }
+  }
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// The addon's start: one Environment for each Node environment, and the settings of the process.
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <torch/version.h>
+
+#include "call.h"
+
+namespace vllm_ops {
+namespace {
+
+// initialize({ protocol, dtypes: [[name, code], …], tags, values, invokeKernel })
+Napi::Value initialize(const Napi::CallbackInfo& info) {
+  return guarded(info, "initialize", [&](Environment& environment) -> Napi::Value {
+    const Napi::Object options = info[0].As<Napi::Object>();
+    const int protocol = options.Get("protocol").As<Napi::Number>().Int32Value();
+    TORCH_CHECK(protocol == kProtocol, "the addon speaks protocol ", kProtocol,
+                ", the package protocol ", protocol, ": rebuild @vllm-ops/core");
+    const Napi::Array dtypes = options.Get("dtypes").As<Napi::Array>();
+    environment.dtypes.clear();
+    for (uint32_t i = 0; i < dtypes.Length(); ++i) {
+      const Napi::Array pair = dtypes.Get(i).As<Napi::Array>();
+      environment.dtypes.emplace_back(
+          pair.Get(0u).As<Napi::String>().Utf8Value(),
+          static_cast<c10::ScalarType>(pair.Get(1u).As<Napi::Number>().Int32Value()));
+    }
+    napi_create_reference(info.Env(), options.Get("invokeKernel"), 1, &environment.invoke_kernel);
+    return info.Env().Undefined();
+  });
+}
+
+// setBuffer(tags: Uint8Array, values: Float64Array): the argument buffer from now on. What stands in the old one is
+// copied by the caller.
+Napi::Value set_buffer(const Napi::CallbackInfo& info) {
+  return guarded(info, "setBuffer", [&](Environment& environment) -> Napi::Value {
+    Napi::Uint8Array tags = info[0].As<Napi::Uint8Array>();
+    Napi::Float64Array values = info[1].As<Napi::Float64Array>();
+    TORCH_CHECK(tags.ElementLength() == values.ElementLength(), "buffers of different lengths");
+    napi_ref references[2];
+    napi_create_reference(info.Env(), tags, 1, &references[0]);
+    napi_create_reference(info.Env(), values, 1, &references[1]);
+    if (environment.tag_buffer != nullptr) napi_delete_reference(info.Env(), environment.tag_buffer);
+    if (environment.value_buffer != nullptr) {
+      napi_delete_reference(info.Env(), environment.value_buffer);
+    }
+    environment.tag_buffer = references[0];
+    environment.value_buffer = references[1];
+    environment.tags = tags.Data();
+    environment.values = values.Data();
+    environment.integers = reinterpret_cast<int64_t*>(values.Data());
+    environment.capacity = tags.ElementLength();
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value set_num_threads(const Napi::CallbackInfo& info) {
+  return guarded(info, "setNumThreads", [&](Environment&) -> Napi::Value {
+    at::set_num_threads(info[0].As<Napi::Number>().Int32Value());
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value get_num_threads(const Napi::CallbackInfo& info) {
+  return guarded(info, "getNumThreads", [&](Environment&) -> Napi::Value {
+    return Napi::Number::New(info.Env(), at::get_num_threads());
+  });
+}
+
+uint64_t seed_of(const Napi::Value& value) {
+  bool lossless = false;
+  return value.As<Napi::BigInt>().Uint64Value(&lossless);
+}
+
+Napi::Value manual_seed(const Napi::CallbackInfo& info) {
+  return guarded(info, "manualSeed", [&](Environment&) -> Napi::Value {
+    at::manual_seed(seed_of(info[0]));
+    return info.Env().Undefined();
+  });
+}
+
+// createGenerator(device, seed): a generator's handle.
+Napi::Value create_generator(const Napi::CallbackInfo& info) {
+  return guarded(info, "createGenerator", [&](Environment& environment) -> Napi::Value {
+    const c10::Device device(info[0].As<Napi::String>().Utf8Value());
+    at::Generator generator = device.is_cpu()
+                                  ? at::detail::createCPUGenerator()
+                                  : at::globalContext().defaultGenerator(device).clone();
+    generator.set_current_seed(seed_of(info[1]));
+    return Napi::Number::New(info.Env(), environment.generators.insert(std::move(generator)));
+  });
+}
+
+Napi::Value release_generator(const Napi::CallbackInfo& info) {
+  Environment& environment = Environment::of(info.Env());
+  at::Generator generator;
+  environment.generators.remove(info[0].As<Napi::Number>().DoubleValue(), generator);
+  return info.Env().Undefined();
+}
+
+// cpuCapability(): the instruction set that aten chose ('AVX512', 'AVX2', 'DEFAULT').
+Napi::Value cpu_capability(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), at::get_cpu_capability());
+}
+
+Napi::Object start(Napi::Env env, Napi::Object exports) {
+  auto* environment = new Environment(env);
+  napi_set_instance_data(
+      env, environment,
+      [](node_api_basic_env, void* data, void*) { delete static_cast<Environment*>(data); },
+      nullptr);
+  exports.Set("torchVersion", TORCH_VERSION);
+  exports.Set("initialize", Napi::Function::New(env, initialize, "initialize"));
+  exports.Set("setBuffer", Napi::Function::New(env, set_buffer, "setBuffer"));
+  exports.Set("setNumThreads", Napi::Function::New(env, set_num_threads, "setNumThreads"));
+  exports.Set("getNumThreads", Napi::Function::New(env, get_num_threads, "getNumThreads"));
+  exports.Set("manualSeed", Napi::Function::New(env, manual_seed, "manualSeed"));
+  exports.Set("createGenerator", Napi::Function::New(env, create_generator, "createGenerator"));
+  exports.Set("releaseGenerator", Napi::Function::New(env, release_generator, "releaseGenerator"));
+  exports.Set("cpuCapability", Napi::Function::New(env, cpu_capability, "cpuCapability"));
+  export_call(env, exports);
+  export_tensor(env, exports);
+  export_library(env, exports);
+  export_profiler(env, exports);
+  return exports;
+}
+
+}  // namespace
+}  // namespace vllm_ops
+
+static Napi::Object initialize_addon(Napi::Env env, Napi::Object exports) {
+  return vllm_ops::start(env, exports);
+}
+
+NODE_API_MODULE(vllm_ops_core, initialize_addon)

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+// The hot path. JavaScript writes an operator's number and its arguments into the argument buffer and calls `call()`
+// without arguments; results come back the same way. One crossing a call, no JavaScript value is made or read here.
+
+#include "call.h"
+
+#include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
+
+#include "value.h"
+
+namespace vllm_ops {
+namespace {
+
+// Entry 0 carries the operator's number in and the count of results out (negative: a failure), entry 1 the position
+// behind the last argument.
+constexpr size_t kHeader = 2;
+constexpr double kFailed = -1;
+
+// A stack of the pool for the depth we are at; kernels in JavaScript call again while one is in use.
+class StackLease {
+ public:
+  explicit StackLease(Environment& environment) : environment_(environment) {
+    if (environment.depth >= environment.stacks.size()) environment.stacks.emplace_back();
+    stack_.swap(environment.stacks[environment.depth++]);
+    stack_.clear();
+  }
+  ~StackLease() {
+    stack_.clear();
+    environment_.stacks[--environment_.depth].swap(stack_);
+  }
+  StackLease(const StackLease&) = delete;
+  StackLease& operator=(const StackLease&) = delete;
+  torch::jit::Stack& stack() { return stack_; }
+
+ private:
+  Environment& environment_;
+  torch::jit::Stack stack_;
+};
+
+// Which argument a result is: the same TensorImpl, as `add_` and out variants return.
+struct ArgumentIdentities {
+  static constexpr size_t kMost = 16;
+  const c10::TensorImpl* impl[kMost];
+  size_t index[kMost];
+  size_t count = 0;
+
+  void collect(const torch::jit::Stack& stack) {
+    for (size_t i = 0; i < stack.size() && count < kMost; ++i) {
+      if (!stack[i].isTensor()) continue;
+      impl[count] = stack[i].unsafeToTensorImpl();
+      index[count++] = i;
+    }
+  }
+  int64_t find(const c10::IValue& value) const {
+    if (!value.isTensor()) return -1;
+    const c10::TensorImpl* wanted = value.unsafeToTensorImpl();
+    for (size_t i = 0; i < count; ++i) {
+      if (impl[i] == wanted) return static_cast<int64_t>(index[i]);
+    }
+    return -1;
+  }
+};
+
+void run(Environment& environment, const Operator& op, size_t end) {
+  StackLease lease(environment);
+  torch::jit::Stack& stack = lease.stack();
+  if (!decode_arguments(environment, op, kHeader, end, stack)) {
+    environment.values[0] = kFailed;
+    return;
+  }
+  ArgumentIdentities identities;
+  if (op.aliases) identities.collect(stack);
+  {
+    const c10::InferenceMode inference;
+    op.handle.callBoxed(stack);
+  }
+  size_t position = kHeader;
+  for (size_t i = 0; i < stack.size(); ++i) {
+    const int64_t argument = op.aliases ? identities.find(stack[i]) : -1;
+    if (argument >= 0) {
+      environment.tags[position] = static_cast<uint8_t>(Tag::Argument);
+      environment.values[position++] = static_cast<double>(argument);
+    } else {
+      position = encode_value(environment, stack[i],
+                              i < op.results.size() ? op.results[i] : Kind::Unsupported, position);
+    }
+  }
+  environment.values[0] = static_cast<double>(stack.size());
+}
+
+napi_value call(napi_env env, napi_callback_info info) {
+  void* data = nullptr;
+  size_t count = 0;
+  napi_get_cb_info(env, info, &count, nullptr, nullptr, &data);
+  Environment& environment = *static_cast<Environment*>(data);
+  const auto id = static_cast<size_t>(environment.values[0]);
+  const Operator& op = environment.operators[id];
+  try {
+    run(environment, op, static_cast<size_t>(environment.values[1]));
+  } catch (...) {
+    catch_failure(environment, op.name);
+    environment.values[0] = kFailed;
+  }
+  environment.report_memory();
+  return nullptr;
+}
+
+napi_value nop(napi_env, napi_callback_info) { return nullptr; }
+
+// The crossing itself with three arguments read, for the dispatch benchmark.
+napi_value crossing(napi_env env, napi_callback_info info) {
+  size_t count = 3;
+  napi_value arguments[3];
+  napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
+  double sum = 0;
+  for (size_t i = 0; i < count; ++i) {
+    double value = 0;
+    napi_get_value_double(env, arguments[i], &value);
+    sum += value;
+  }
+  return sum == -1 ? arguments[0] : nullptr;
+}
+
+Napi::Value take_failure(const Napi::CallbackInfo& info) {
+  Environment& environment = Environment::of(info.Env());
+  Napi::Object object = failure_object(info.Env(), environment.failure);
+  environment.failure = Failure();
+  return object;
+}
+
+// intern(text): the number under which the argument buffer names this string.
+Napi::Value intern(const Napi::CallbackInfo& info) {
+  Environment& environment = Environment::of(info.Env());
+  return Napi::Number::New(info.Env(), environment.intern(info[0].As<Napi::String>().Utf8Value()));
+}
+
+Napi::Value string_at(const Napi::CallbackInfo& info) {
+  Environment& environment = Environment::of(info.Env());
+  const auto id = static_cast<size_t>(info[0].As<Napi::Number>().Int64Value());
+  if (id >= environment.strings.size()) return info.Env().Undefined();
+  return Napi::String::New(info.Env(), environment.strings[id].toStringRef());
+}
+
+// findOperator(name, overload): { id, name, schema, parameters } or undefined.
+Napi::Value find_operator(const Napi::CallbackInfo& info) {
+  return guarded(info, "find_operator", [&](Environment& environment) -> Napi::Value {
+    const std::string name = info[0].As<Napi::String>().Utf8Value();
+    const std::string overload = info[1].As<Napi::String>().Utf8Value();
+    const std::string key = overload.empty() ? name : name + "." + overload;
+    const auto handle = c10::Dispatcher::singleton().findSchema({name, overload});
+    if (!handle) return info.Env().Undefined();
+    auto known = environment.operator_ids.find(key);
+    if (known == environment.operator_ids.end()) {
+      const auto id = static_cast<uint32_t>(environment.operators.size());
+      environment.operators.emplace_back(*handle);
+      known = environment.operator_ids.emplace(key, id).first;
+    }
+    const Operator& op = environment.operators[known->second];
+    Napi::Object result = Napi::Object::New(info.Env());
+    result.Set("id", known->second);
+    result.Set("name", op.name);
+    std::ostringstream schema;
+    schema << op.handle.schema();
+    result.Set("schema", schema.str());
+    Napi::Array parameters = Napi::Array::New(info.Env(), op.parameters.size());
+    for (size_t i = 0; i < op.parameters.size(); ++i) {
+      Napi::Object parameter = Napi::Object::New(info.Env());
+      parameter.Set("name", op.parameters[i].name);
+      parameter.Set("keywordOnly", op.parameters[i].keyword_only);
+      parameters.Set(static_cast<uint32_t>(i), parameter);
+    }
+    result.Set("parameters", parameters);
+    return result;
+  });
+}
+
+// listOperators(): [{ name, overload, schema }] of everything that has a schema.
+Napi::Value list_operators(const Napi::CallbackInfo& info) {
+  return guarded(info, "list_operators", [&](Environment&) -> Napi::Value {
+    const std::vector<c10::OperatorName> names = c10::Dispatcher::singleton().getAllOpNames();
+    Napi::Array result = Napi::Array::New(info.Env());
+    uint32_t count = 0;
+    for (const c10::OperatorName& name : names) {
+      const auto handle = c10::Dispatcher::singleton().findSchema(name);
+      if (!handle) continue;
+      Napi::Object entry = Napi::Object::New(info.Env());
+      entry.Set("name", name.name);
+      entry.Set("overload", name.overload_name);
+      std::ostringstream schema;
+      schema << handle->schema();
+      entry.Set("schema", schema.str());
+      result.Set(count++, entry);
+    }
+    return result;
+  });
+}
+
+c10::DispatchKey dispatch_key(const std::string& name) { return c10::parseDispatchKey(name); }
+
+// hasKernel(name, overload, key): a kernel is registered for exactly this dispatch key.
+Napi::Value has_kernel(const Napi::CallbackInfo& info) {
+  return guarded(info, "has_kernel", [&](Environment&) -> Napi::Value {
+    const auto handle = c10::Dispatcher::singleton().findOp(
+        {info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::String>().Utf8Value()});
+    const bool found =
+        handle &&
+        handle->hasKernelForDispatchKey(dispatch_key(info[2].As<Napi::String>().Utf8Value()));
+    return Napi::Boolean::New(info.Env(), found);
+  });
+}
+
+// hasComputedKernel(name, overload, key): a call at this key finds a kernel, a composite one counting too.
+Napi::Value has_computed_kernel(const Napi::CallbackInfo& info) {
+  return guarded(info, "has_computed_kernel", [&](Environment&) -> Napi::Value {
+    const auto handle = c10::Dispatcher::singleton().findOp(
+        {info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::String>().Utf8Value()});
+    const bool found = handle && handle->hasComputedKernelForDispatchKey(
+                                     dispatch_key(info[2].As<Napi::String>().Utf8Value()));
+    return Napi::Boolean::New(info.Env(), found);
+  });
+}
+
+// benchBoxedCall(iterations): nanoseconds a call of the encoded call in the buffer, in a bare C++ loop. In-place
+// operators only: what a call returns is dropped.
+Napi::Value bench_boxed_call(const Napi::CallbackInfo& info) {
+  return guarded(info, "bench_boxed_call", [&](Environment& environment) -> Napi::Value {
+    const Operator& op = environment.operators[static_cast<size_t>(environment.values[0])];
+    torch::jit::Stack arguments;
+    TORCH_CHECK(decode_arguments(environment, op, kHeader,
+                                 static_cast<size_t>(environment.values[1]), arguments),
+                op.name, ": wrong arguments");
+    const int64_t iterations = info[0].As<Napi::Number>().Int64Value();
+    const c10::InferenceMode inference;
+    torch::jit::Stack stack;
+    const auto start = std::chrono::steady_clock::now();
+    for (int64_t i = 0; i < iterations; ++i) {
+      stack.assign(arguments.begin(), arguments.end());
+      op.handle.callBoxed(stack);
+      stack.clear();
+    }
+    const std::chrono::duration<double, std::nano> elapsed =
+        std::chrono::steady_clock::now() - start;
+    return Napi::Number::New(info.Env(), elapsed.count() / static_cast<double>(iterations));
+  });
+}
+
+}  // namespace
+
+void catch_failure(Environment& environment, const std::string& op) {
+  Failure failure;
+  failure.op = op;
+  try {
+    throw;
+  } catch (const JavaScriptException&) {
+    failure.code = "JAVASCRIPT";
+    failure.message = "an exception of a JavaScript kernel";
+  } catch (const c10::NotImplementedError& error) {
+    failure.code = "E_NO_KERNEL";
+    failure.message = error.what_without_backtrace();
+  } catch (const c10::OutOfMemoryError& error) {
+    failure.code = "E_OUT_OF_MEMORY";
+    failure.message = error.what_without_backtrace();
+  } catch (const c10::Error& error) {
+    failure.code = "E_TORCH";
+    failure.message = error.what_without_backtrace();
+  } catch (const std::bad_alloc&) {
+    failure.code = "E_OUT_OF_MEMORY";
+    failure.message = "out of memory";
+  } catch (const std::exception& error) {
+    failure.code = "E_TORCH";
+    failure.message = error.what();
+  } catch (...) {
+    failure.code = "E_TORCH";
+    failure.message = "an exception of unknown type";
+  }
+  environment.failure = std::move(failure);
+}
+
+Napi::Object failure_object(Napi::Env env, const Failure& failure) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("code", failure.code);
+  object.Set("message", failure.message);
+  object.Set("op", failure.op);
+  object.Set("argument", failure.argument);
+  object.Set("expected", failure.expected);
+  object.Set("received", failure.received);
+  return object;
+}
+
+void export_call(Napi::Env env, Napi::Object exports) {
+  const auto raw = [&](const char* name, napi_callback callback) {
+    napi_value function;
+    napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, &Environment::of(env), &function);
+    exports.Set(name, Napi::Value(env, function));
+  };
+  raw("call", call);
+  raw("nop", nop);
+  raw("crossing", crossing);
+  exports.Set("takeFailure", Napi::Function::New(env, take_failure, "takeFailure"));
+  exports.Set("intern", Napi::Function::New(env, intern, "intern"));
+  exports.Set("stringAt", Napi::Function::New(env, string_at, "stringAt"));
+  exports.Set("findOperator", Napi::Function::New(env, find_operator, "findOperator"));
+  exports.Set("listOperators", Napi::Function::New(env, list_operators, "listOperators"));
+  exports.Set("hasKernel", Napi::Function::New(env, has_kernel, "hasKernel"));
+  exports.Set("hasComputedKernel",
+              Napi::Function::New(env, has_computed_kernel, "hasComputedKernel"));
+  exports.Set("benchBoxedCall", Napi::Function::New(env, bench_boxed_call, "benchBoxedCall"));
+}
+
+}  // namespace vllm_ops

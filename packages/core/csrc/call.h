@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Calls from JavaScript into the dispatcher, and from the dispatcher into kernels written in JavaScript.
+
+#pragma once
+
+#include <exception>
+
+#include "environment.h"
+
+namespace vllm_ops {
+
+// Registers the functions of each file on the addon's exports.
+void export_call(Napi::Env env, Napi::Object exports);
+void export_tensor(Napi::Env env, Napi::Object exports);
+void export_library(Napi::Env env, Napi::Object exports);
+void export_profiler(Napi::Env env, Napi::Object exports);
+
+// Turns the exception in flight into `environment.failure`; for use inside a catch block.
+void catch_failure(Environment& environment, const std::string& op);
+
+// Runs `body`, which may throw C++ exceptions of any kind, and throws a JavaScript Error { code, … } for them.
+template <typename Body>
+auto guarded(const Napi::CallbackInfo& info, const char* what, Body body) -> Napi::Value;
+
+// The JavaScript form of a failure: { code, message, op, argument, expected, received }.
+Napi::Object failure_object(Napi::Env env, const Failure& failure);
+
+template <typename Body>
+auto guarded(const Napi::CallbackInfo& info, const char* what, Body body) -> Napi::Value {
+  Environment& environment = Environment::of(info.Env());
+  try {
+    return body(environment);
+  } catch (const Napi::Error& error) {
+    error.ThrowAsJavaScriptException();
+  } catch (...) {
+    catch_failure(environment, what);
+    Napi::Error error = Napi::Error::New(info.Env(), environment.failure.message);
+    error.Set("failure", failure_object(info.Env(), environment.failure));
+    error.ThrowAsJavaScriptException();
+  }
+  return info.Env().Undefined();
+}
+
+// The exception of a JavaScript kernel on its way through C++: the value itself waits in JavaScript.
+struct JavaScriptException : std::exception {
+  const char* what() const noexcept override { return "an exception of a JavaScript kernel"; }
+};
+
+}  // namespace vllm_ops

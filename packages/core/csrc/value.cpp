@@ -1,0 +1,536 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "value.h"
+
+#include <c10/core/Layout.h>
+#include <c10/core/MemoryFormat.h>
+
+#include <cmath>
+#include <sstream>
+
+namespace vllm_ops {
+namespace {
+
+constexpr double kSafeInteger = 9007199254740991.0;  // Number.MAX_SAFE_INTEGER
+constexpr const char* kLayouts[] = {"strided",    "sparse_coo", "sparse_csr", "_mkldnn",
+                                    "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged"};
+constexpr const char* kMemoryFormats[] = {"contiguous_format", "preserve_format", "channels_last",
+                                          "channels_last_3d"};
+
+template <size_t N>
+std::optional<int64_t> index_of(const char* const (&names)[N], const std::string& name) {
+  for (size_t i = 0; i < N; ++i) {
+    if (name == names[i]) return static_cast<int64_t>(i);
+  }
+  return std::nullopt;
+}
+
+std::string number_text(double value) {
+  std::ostringstream stream;
+  stream.precision(17);
+  if (value == std::floor(value) && std::fabs(value) < 1e15) {
+    stream << static_cast<int64_t>(value);
+  } else {
+    stream << value;
+  }
+  return stream.str();
+}
+
+class Decoder {
+ public:
+  Decoder(Environment& environment, size_t begin, size_t end)
+      : environment_(environment), position_(begin), end_(end) {}
+
+  size_t position() const { return position_; }
+  bool at_end() const { return position_ >= end_; }
+
+  // Converts the entry at the cursor for `parameter`; false leaves expected and received in the failure.
+  bool parameter(const Parameter& parameter, c10::IValue& out) {
+    const Tag tag = this->tag();
+    if (tag == Tag::Absent) {
+      ++position_;
+      if (parameter.has_default) {
+        out = parameter.default_value;
+        return true;
+      }
+      if (parameter.optional) {
+        out = c10::IValue();
+        return true;
+      }
+      return fail(parameter.type, "nothing");
+    }
+    if (tag == Tag::None && parameter.optional) {
+      ++position_;
+      out = c10::IValue();
+      return true;
+    }
+    if (parameter.list) return list(parameter, out);
+    return single(parameter, out);
+  }
+
+ private:
+  Tag tag() const { return static_cast<Tag>(environment_.tags[position_]); }
+  double value() const { return environment_.values[position_]; }
+
+  bool fail(std::string expected, std::string received) {
+    environment_.failure.expected = std::move(expected);
+    environment_.failure.received = std::move(received);
+    return false;
+  }
+  bool mismatch(const Parameter& parameter) { return fail(parameter.type, describe()); }
+
+  std::string describe() const {
+    switch (tag()) {
+      case Tag::None:
+        return "null";
+      case Tag::Absent:
+        return "nothing";
+      case Tag::Tensor: {
+        const TensorEntry* entry = environment_.tensors->handles.find(value());
+        return entry == nullptr ? "a disposed tensor"
+                                : "tensor " + describe_tensor(environment_, entry->tensor);
+      }
+      case Tag::Number:
+        return "number " + number_text(value());
+      case Tag::BigInt:
+        return "bigint " + std::to_string(environment_.integers[position_]) + "n";
+      case Tag::Bool:
+        return value() != 0 ? "true" : "false";
+      case Tag::String:
+        return "'" + string() + "'";
+      case Tag::List:
+        return "a list of " + number_text(value());
+      case Tag::Complex:
+        return "a complex number";
+      case Tag::Generator:
+        return "a generator";
+      case Tag::Invalid:
+        return string();
+      case Tag::Argument:
+        break;
+    }
+    return "an unknown value";
+  }
+
+  const std::string& string() const {
+    return environment_.strings[static_cast<size_t>(value())].toStringRef();
+  }
+
+  // The tensor at the cursor; nullptr after a failure.
+  const at::Tensor* tensor(const Parameter& parameter) {
+    if (tag() != Tag::Tensor) {
+      mismatch(parameter);
+      return nullptr;
+    }
+    const TensorEntry* entry = environment_.tensors->handles.find(value());
+    if (entry == nullptr) {
+      fail("a live tensor", "a disposed tensor");
+      return nullptr;
+    }
+    ++position_;
+    return &entry->tensor;
+  }
+
+  bool integer(const Parameter& parameter, int64_t& out) {
+    if (tag() == Tag::BigInt) {
+      out = environment_.integers[position_];
+    } else if (tag() == Tag::Number) {
+      const double number = value();
+      if (!(std::fabs(number) <= kSafeInteger) || number != std::trunc(number)) {
+        return fail("an integer (a bigint beyond 2^53)", "number " + number_text(number));
+      }
+      out = static_cast<int64_t>(number);
+    } else {
+      return mismatch(parameter);
+    }
+    ++position_;
+    return true;
+  }
+
+  bool real(const Parameter& parameter, double& out) {
+    if (tag() == Tag::Number) {
+      out = value();
+    } else if (tag() == Tag::BigInt) {
+      out = static_cast<double>(environment_.integers[position_]);
+    } else {
+      return mismatch(parameter);
+    }
+    ++position_;
+    return true;
+  }
+
+  bool scalar(const Parameter& parameter, c10::IValue& out) {
+    switch (tag()) {
+      case Tag::Number: {
+        // A number without a fraction is an int, as the same literal is in Python; 2.0 is not told from 2.
+        const double number = value();
+        if (number == std::trunc(number) && std::fabs(number) <= kSafeInteger && !(number == 0 && std::signbit(number))) {
+          out = static_cast<int64_t>(number);
+        } else {
+          out = number;
+        }
+        break;
+      }
+      case Tag::BigInt:
+        out = environment_.integers[position_];
+        break;
+      case Tag::Bool:
+        out = value() != 0;
+        break;
+      case Tag::Complex:
+        out = c10::complex<double>(value(), environment_.values[position_ + 1]);
+        ++position_;
+        break;
+      default:
+        return mismatch(parameter);
+    }
+    ++position_;
+    return true;
+  }
+
+  // An enum of c10 by its Python name ('bfloat16', 'strided', …) or by its number.
+  template <typename Lookup>
+  bool named(const Parameter& parameter, c10::IValue& out, Lookup lookup) {
+    if (tag() == Tag::String) {
+      const std::optional<int64_t> index = lookup(string());
+      if (!index) return mismatch(parameter);
+      out = *index;
+      ++position_;
+      return true;
+    }
+    return mismatch(parameter);
+  }
+
+  std::optional<int64_t> scalar_type(const std::string& name) const {
+    for (const auto& [known, type] : environment_.dtypes) {
+      if (known == name) return static_cast<int64_t>(type);
+    }
+    return std::nullopt;
+  }
+
+  bool single(const Parameter& parameter, c10::IValue& out) {
+    switch (parameter.kind) {
+      case Kind::Tensor: {
+        const at::Tensor* found = tensor(parameter);
+        if (found == nullptr) return false;
+        out = *found;
+        return true;
+      }
+      case Kind::Int: {
+        int64_t number = 0;
+        if (!integer(parameter, number)) return false;
+        out = number;
+        return true;
+      }
+      case Kind::Float: {
+        double number = 0;
+        if (!real(parameter, number)) return false;
+        out = number;
+        return true;
+      }
+      case Kind::Bool:
+        if (tag() != Tag::Bool) return mismatch(parameter);
+        out = value() != 0;
+        ++position_;
+        return true;
+      case Kind::Scalar:
+        return scalar(parameter, out);
+      case Kind::String:
+        if (tag() != Tag::String) return mismatch(parameter);
+        out = environment_.strings[static_cast<size_t>(value())];
+        ++position_;
+        return true;
+      case Kind::ScalarType:
+        return named(parameter, out, [this](const std::string& name) { return scalar_type(name); });
+      case Kind::Layout:
+        return named(parameter, out,
+                     [](const std::string& name) { return index_of(kLayouts, name); });
+      case Kind::MemoryFormat:
+        return named(parameter, out,
+                     [](const std::string& name) { return index_of(kMemoryFormats, name); });
+      case Kind::Device: {
+        if (tag() != Tag::String) return mismatch(parameter);
+        try {
+          out = c10::Device(string());
+        } catch (const c10::Error&) {
+          return fail("a device such as 'cpu' or 'cuda:0'", describe());
+        }
+        ++position_;
+        return true;
+      }
+      case Kind::Generator: {
+        const at::Generator* found =
+            tag() == Tag::Generator ? environment_.generators.find(value()) : nullptr;
+        if (found == nullptr) return mismatch(parameter);
+        out = *found;
+        ++position_;
+        return true;
+      }
+      case Kind::Unsupported:
+        return fail("a value of type " + parameter.type + ", which JavaScript cannot pass",
+                    describe());
+    }
+    return false;
+  }
+
+  bool list(const Parameter& parameter, c10::IValue& out) {
+    size_t count = 0;
+    if (tag() == Tag::List) {
+      count = static_cast<size_t>(value());
+      ++position_;
+    } else if (parameter.length &&
+               (parameter.kind == Kind::Int || parameter.kind == Kind::Float ||
+                parameter.kind == Kind::Bool)) {
+      return broadcast(parameter, out);
+    } else {
+      return mismatch(parameter);
+    }
+    switch (parameter.kind) {
+      case Kind::Tensor: {
+        if (parameter.optional_elements) {
+          c10::List<std::optional<at::Tensor>> items;
+          items.reserve(count);
+          for (size_t i = 0; i < count; ++i) {
+            if (tag() == Tag::None) {
+              ++position_;
+              items.push_back(std::nullopt);
+              continue;
+            }
+            const at::Tensor* found = tensor(parameter);
+            if (found == nullptr) return false;
+            items.push_back(*found);
+          }
+          out = std::move(items);
+          return true;
+        }
+        c10::List<at::Tensor> items;
+        items.reserve(count);
+        for (size_t i = 0; i < count; ++i) {
+          const at::Tensor* found = tensor(parameter);
+          if (found == nullptr) return false;
+          items.push_back(*found);
+        }
+        out = std::move(items);
+        return true;
+      }
+      case Kind::Int:
+        return typed_list<int64_t>(parameter, count, out);
+      case Kind::Float:
+        return typed_list<double>(parameter, count, out);
+      case Kind::Bool:
+        return typed_list<bool>(parameter, count, out);
+      case Kind::String:
+        return typed_list<std::string>(parameter, count, out);
+      default: {
+        c10::impl::GenericList items(parameter.element);
+        items.reserve(count);
+        for (size_t i = 0; i < count; ++i) {
+          c10::IValue item;
+          if (!single(parameter, item)) return false;
+          items.push_back(std::move(item));
+        }
+        out = std::move(items);
+        return true;
+      }
+    }
+  }
+
+  template <typename T>
+  bool typed_list(const Parameter& parameter, size_t count, c10::IValue& out) {
+    c10::List<T> items;
+    items.reserve(count);
+    for (size_t i = 0; i < count; ++i) {
+      c10::IValue item;
+      if (!single(parameter, item)) return false;
+      items.push_back(item.to<T>());
+    }
+    out = std::move(items);
+    return true;
+  }
+
+  // `int[2] kernel_size` takes `3` for `[3, 3]`, as Python does.
+  bool broadcast(const Parameter& parameter, c10::IValue& out) {
+    c10::IValue item;
+    if (!single(parameter, item)) return false;
+    const auto count = static_cast<size_t>(*parameter.length);
+    if (parameter.kind == Kind::Int) {
+      out = c10::List<int64_t>(std::vector<int64_t>(count, item.toInt()));
+    } else if (parameter.kind == Kind::Float) {
+      out = c10::List<double>(std::vector<double>(count, item.toDouble()));
+    } else {
+      c10::List<bool> items;
+      for (size_t i = 0; i < count; ++i) items.push_back(item.toBool());
+      out = std::move(items);
+    }
+    return true;
+  }
+
+  Environment& environment_;
+  size_t position_;
+  size_t end_;
+};
+
+void put(Environment& environment, size_t position, Tag tag, double value) {
+  TORCH_CHECK(position < environment.capacity,
+              "a result of more entries than the argument buffer holds (", environment.capacity, ")");
+  environment.tags[position] = static_cast<uint8_t>(tag);
+  environment.values[position] = value;
+}
+
+void put_integer(Environment& environment, size_t position, int64_t value) {
+  if (value >= -static_cast<int64_t>(kSafeInteger) && value <= static_cast<int64_t>(kSafeInteger)) {
+    put(environment, position, Tag::Number, static_cast<double>(value));
+  } else {
+    put(environment, position, Tag::BigInt, 0);
+    environment.integers[position] = value;
+  }
+}
+
+void put_string(Environment& environment, size_t position, const std::string& text) {
+  put(environment, position, Tag::String, environment.intern(text));
+}
+
+}  // namespace
+
+std::string describe_tensor(const Environment& environment, const at::Tensor& tensor) {
+  if (!tensor.defined()) return "undefined";
+  std::ostringstream stream;
+  stream << environment.dtype_name(tensor.scalar_type()) << '[';
+  if (tensor.layout() == c10::kStrided || tensor.is_sparse()) {
+    for (int64_t i = 0; i < tensor.dim(); ++i) stream << (i == 0 ? "" : ", ") << tensor.sizes()[i];
+  }
+  stream << "] on " << tensor.device().str();
+  return stream.str();
+}
+
+bool decode_arguments(Environment& environment, const Operator& op, size_t begin, size_t end,
+                      torch::jit::Stack& stack) {
+  Decoder decoder(environment, begin, end);
+  for (const Parameter& parameter : op.parameters) {
+    stack.emplace_back();
+    if (decoder.at_end()) {
+      // Trailing arguments that were not given.
+      if (parameter.has_default) {
+        stack.back() = parameter.default_value;
+        continue;
+      }
+      if (parameter.optional) continue;
+      environment.failure = {"E_ARGUMENT", "", op.name, parameter.name, parameter.type, "nothing"};
+      return false;
+    }
+    if (!decoder.parameter(parameter, stack.back())) {
+      environment.failure.code = "E_ARGUMENT";
+      environment.failure.op = op.name;
+      environment.failure.argument = parameter.name;
+      return false;
+    }
+  }
+  if (!decoder.at_end()) {
+    environment.failure = {"E_ARGUMENT",
+                           "",
+                           op.name,
+                           "",
+                           std::to_string(op.parameters.size()) + " arguments",
+                           "more"};
+    return false;
+  }
+  return true;
+}
+
+size_t encode_value(Environment& environment, const c10::IValue& value, Kind kind, size_t position) {
+  if (value.isTensor()) {
+    const at::Tensor& tensor = value.toTensor();
+    if (tensor.defined()) {
+      put(environment, position, Tag::Tensor, environment.adopt(tensor));
+    } else {
+      put(environment, position, Tag::None, 0);
+    }
+    return position + 1;
+  }
+  if (value.isInt()) {
+    if (kind == Kind::ScalarType) {
+      put_string(environment, position,
+                 environment.dtype_name(static_cast<c10::ScalarType>(value.toInt())));
+    } else {
+      put_integer(environment, position, value.toInt());
+    }
+    return position + 1;
+  }
+  if (value.isDouble()) {
+    put(environment, position, Tag::Number, value.toDouble());
+    return position + 1;
+  }
+  if (value.isBool()) {
+    put(environment, position, Tag::Bool, value.toBool() ? 1 : 0);
+    return position + 1;
+  }
+  if (value.isNone()) {
+    put(environment, position, Tag::None, 0);
+    return position + 1;
+  }
+  if (value.isString()) {
+    put_string(environment, position, value.toStringRef());
+    return position + 1;
+  }
+  if (value.isDevice()) {
+    put_string(environment, position, value.toDevice().str());
+    return position + 1;
+  }
+  if (value.isComplexDouble()) {
+    const c10::complex<double> number = value.toComplexDouble();
+    put(environment, position, Tag::Complex, number.real());
+    put(environment, position + 1, Tag::Complex, number.imag());
+    return position + 2;
+  }
+  if (value.isSymInt()) {
+    put_integer(environment, position, value.toSymInt().guard_int(__FILE__, __LINE__));
+    return position + 1;
+  }
+  if (value.isGenerator()) {
+    put(environment, position, Tag::Generator, environment.generators.insert(value.toGenerator()));
+    return position + 1;
+  }
+  if (value.isTuple()) {
+    const auto& elements = value.toTupleRef().elements();
+    put(environment, position++, Tag::List, static_cast<double>(elements.size()));
+    for (const c10::IValue& element : elements) {
+      position = encode_value(environment, element, kind, position);
+    }
+    return position;
+  }
+  if (value.isList()) {
+    const c10::List<c10::IValue> items = value.toList();
+    put(environment, position++, Tag::List, static_cast<double>(items.size()));
+    for (size_t i = 0; i < items.size(); ++i) {
+      position = encode_value(environment, items.get(i), kind, position);
+    }
+    return position;
+  }
+  TORCH_CHECK(false, "a value of type ", value.tagKind(), " cannot be passed to JavaScript");
+}
+
+c10::IValue decode_result(Environment& environment, const c10::TypePtr& type, Kind kind,
+                          size_t& position) {
+  Parameter parameter;
+  parameter.name = "the kernel's result";
+  parameter.type = type->str();
+  parameter.kind = kind;
+  c10::TypePtr inner = type;
+  if (auto optional = inner->cast<c10::OptionalType>()) {
+    parameter.optional = true;
+    inner = optional->getElementType();
+  }
+  if (auto list = inner->cast<c10::ListType>()) {
+    parameter.list = true;
+    parameter.element = list->getElementType();
+  }
+  Decoder decoder(environment, position, environment.capacity);
+  c10::IValue value;
+  TORCH_CHECK(decoder.parameter(parameter, value), "the JavaScript kernel returned ",
+              environment.failure.received, " where its schema says ",
+              environment.failure.expected);
+  position = decoder.position();
+  return value;
+}
+
+}  // namespace vllm_ops

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+export { type Backend, type BackendStatus, backends, type UseOptions, use } from './backend'
+export { bfloat16ToNumber, type DType, float16ToNumber, numberToBfloat16, numberToFloat16, type TypedArray } from './dtype'
+export { Complex, Generator } from './encoding'
+export { ArgumentError, type ErrorCode, NoKernelError, TorchError, VllmOpsError } from './errors'
+export {
+  arange,
+  empty,
+  fromBuffer,
+  fromTypedArray,
+  full,
+  generator,
+  getNumThreads,
+  manualSeed,
+  mapFile,
+  ones,
+  type RandomOptions,
+  rand,
+  randn,
+  setNumThreads,
+  type TensorOptions,
+  tensor,
+  zeros,
+} from './factories'
+export * as internal from './internal'
+export { type DispatchKey, type Kernel, Library, loadLibrary } from './library'
+export type { OpArgument, OpOptions, OpOverload } from './operator'
+export { cards, type OpCard } from './ops'
+export * from './profiler'
+export type { OpArguments, OpFunction, OpResult } from './schema/types'
+export { scope } from './scope'
+export { type NestedArray, Tensor } from './tensor'
+export { canRun, hasKernel, listOps, type OpDescription, type OpNamespace, type OpOverloadPacket, type Ops, ops, type Torch, torch } from './torch'

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { findLibtorch, type Libtorch, LibtorchError } from '@vllm-ops/libtorch'
+import { dtypes } from './dtype'
+import { type Failure, VllmOpsError } from './errors'
+import type { RawEvent } from './profiler/raw-event'
+
+/** An operator as the addon knows it. */
+export interface NativeOperator {
+  readonly id: number
+  /** With its namespace and overload: `aten::add.Tensor`. */
+  readonly name: string
+  readonly schema: string
+  readonly parameters: readonly { readonly name: string; readonly keywordOnly: boolean }[]
+}
+
+/**
+ * The addon's functions. Those without arguments are the hot ones: they read and write the argument buffer (`encoding.ts`), so that a
+ * call crosses into C++ once and makes no JavaScript value.
+ */
+export interface Addon {
+  readonly torchVersion: string
+  initialize(options: { protocol: number; dtypes: [string, number][]; invokeKernel: () => void }): void
+  setBuffer(tags: Uint8Array, values: Float64Array): void
+  call(): void
+  nop(): void
+  crossing(a: number, b: number, c: number): void
+  takeFailure(): Failure
+  intern(text: string): number
+  stringAt(id: number): string | undefined
+  findOperator(name: string, overload: string): NativeOperator | undefined
+  listOperators(): { name: string; overload: string; schema: string }[]
+  hasKernel(name: string, overload: string, dispatchKey: string): boolean
+  hasComputedKernel(name: string, overload: string, dispatchKey: string): boolean
+  benchBoxedCall(iterations: number): number
+  track(object: object): void
+  release(): void
+  describe(): void
+  bytes(handle: number): { buffer: ArrayBuffer; byteOffset: number } | null
+  lend(buffer: ArrayBufferLike, byteOffset: number, byteLength: number): number
+  mapFile(path: string): number
+  liveTensors(): number
+  define(namespace: string, schema: string): string
+  loadLibrary(path: string): void
+  libraryString(path: string, symbol: string): string | undefined
+  libraryString(path: string, symbol: string, argument: string): number | undefined
+  implement(namespace: string, name: string, dispatchKey: string, kernel: number): () => void
+  profilerStart(shapes: boolean, cuda?: boolean): void
+  profilerStop(): RawEvent[]
+  scopeEnter(label: string): void
+  scopeExit(): void
+  setNumThreads(threads: number): void
+  getNumThreads(): number
+  manualSeed(seed: bigint): void
+  createGenerator(device: string, seed: bigint): number
+  releaseGenerator(handle: number): void
+  cpuCapability(): string
+}
+
+/** The layout of the argument buffer; the addon refuses another number than its own. */
+export const PROTOCOL = 1
+
+/** The namespace of our ops in the dispatcher. */
+export const NAMESPACE = 'vllm_ops'
+
+let loaded: { addon: Addon; libtorch: Libtorch } | undefined
+const starting: ((addon: Addon) => void)[] = []
+
+/** Registers what has to happen once, as soon as the addon is there. */
+export function onStart(prepare: (addon: Addon) => void): void {
+  starting.push(prepare)
+}
+
+/** The addon; the first call opens libtorch and defines our ops in the dispatcher. */
+export function native(): Addon {
+  return (loaded ?? load()).addon
+}
+
+/** The libtorch that this process runs on. */
+export function libtorch(): Libtorch {
+  return (loaded ?? load()).libtorch
+}
+
+function load(): { addon: Addon; libtorch: Libtorch } {
+  const found = locate()
+  const require = createRequire(import.meta.url)
+  const folder = join(dirname(require.resolve('@vllm-ops/core/package.json')), 'build', 'Release')
+  const loader = open<{ open(path: string): void }>(require, join(folder, 'vllm_ops_loader.node'))
+  for (const library of found.libraries) {
+    try {
+      loader.open(library)
+    } catch (cause) {
+      throw new VllmOpsError('E_TORCH_NOT_FOUND', `libtorch does not open: ${messageOf(cause)}`, {
+        fix: 'Show what is missing: npx vllm-ops doctor',
+        cause,
+      })
+    }
+  }
+  const addon = open<Addon>(require, join(folder, 'vllm_ops_core.node'))
+  if (releaseOf(addon.torchVersion) !== releaseOf(found.version))
+    throw new VllmOpsError(
+      'E_TORCH_ABI',
+      `@vllm-ops/core was built for torch ${addon.torchVersion}, the libtorch of ${found.root} is ${found.version}`,
+      { fix: 'Build it against this libtorch: npm run build' },
+    )
+  loaded = { addon, libtorch: found }
+  try {
+    for (const prepare of starting) prepare(addon)
+  } catch (error) {
+    loaded = undefined
+    throw error
+  }
+  return loaded
+}
+
+function locate(): Libtorch {
+  try {
+    return findLibtorch()
+  } catch (error) {
+    if (error instanceof LibtorchError)
+      throw new VllmOpsError(error.code === 'E_TORCH_VERSION' ? 'E_TORCH_ABI' : 'E_TORCH_NOT_FOUND', error.message, {
+        fix: error.fix,
+        cause: error,
+      })
+    throw error
+  }
+}
+
+function open<T>(require: NodeJS.Require, path: string): T {
+  try {
+    return require(path) as T
+  } catch (cause) {
+    const absent = !existsSync(path)
+    throw new VllmOpsError(
+      absent ? 'E_TORCH_NOT_FOUND' : 'E_TORCH_ABI',
+      absent ? `the addon ${path} is not built` : `the addon does not open: ${messageOf(cause)}`,
+      { fix: 'Build it against the libtorch of this machine: npm run build', cause },
+    )
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+/** '2.13.0+cu130' → '2.13': the C++ API stays compatible within a minor release. */
+function releaseOf(version: string): string {
+  return version.split('.').slice(0, 2).join('.')
+}
+
+/** Pairs of name and number for the addon, from the one table of dtypes. */
+export function dtypeTable(): [string, number][] {
+  return Object.entries(dtypes).map(([name, { code }]) => [name, code])
+}

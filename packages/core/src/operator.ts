@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+import {
+  Complex,
+  Generator,
+  HEADER,
+  isPlain,
+  put,
+  resultArgument,
+  rewind,
+  snapshot,
+  take,
+  values,
+} from './encoding'
+import { ArgumentError, errorOf, VllmOpsError } from './errors'
+import { takeKernelError } from './library'
+import { type Addon, type NativeOperator, native } from './native'
+import { Tensor } from './tensor'
+
+/** What ops take: tensors, numbers (bigints for integers beyond 2^53), booleans, strings (also dtypes and devices), lists of them. */
+export type OpArgument =
+  | Tensor
+  | number
+  | bigint
+  | boolean
+  | string
+  | null
+  | undefined
+  | Complex
+  | Generator
+  | readonly OpArgument[]
+
+/** Keyword arguments: the last argument of a call, as a plain object. */
+export type OpOptions = { readonly [name: string]: OpArgument }
+
+/** An op of the dispatcher as a function. What it returns follows its schema; TypeScript takes a tensor where nothing else is said. */
+export interface OpOverload {
+  <R = Tensor>(...args: (OpArgument | OpOptions)[]): R
+  /** `aten::add.Tensor` */
+  readonly opName: string
+  /** The schema as the dispatcher prints it. */
+  readonly schema: string
+}
+
+const MOST_FIXED = 8
+
+/**
+ * The function of an operator. In-place calls of up to eight plain arguments make no JavaScript object: the arguments go into the
+ * buffer, one crossing, done.
+ */
+export function makeOverload(op: NativeOperator): OpOverload {
+  const addon = native()
+  const { id } = op
+  const positional = op.parameters.filter((parameter) => !parameter.keywordOnly).length
+  const call =
+    op.parameters.length > MOST_FIXED
+      ? (...args: unknown[]) => callAny(addon, op, args, positional)
+      : // biome-ignore lint/complexity/useArrowFunction: `arguments.length` tells a missing argument from undefined
+        function (a0: unknown, a1: unknown, a2: unknown, a3: unknown, a4: unknown, a5: unknown, a6: unknown, a7: unknown) {
+          // biome-ignore lint/complexity/noArguments: a rest parameter would allocate an array in every call
+          const count = arguments.length
+          if (count <= positional && isPlain(a0) && isPlain(a1) && isPlain(a2) && isPlain(a3)) {
+            if (count <= 4 || (isPlain(a4) && isPlain(a5) && isPlain(a6) && isPlain(a7))) {
+              let position = HEADER
+              if (count > 0) position = put(a0, position)
+              if (count > 1) position = put(a1, position)
+              if (count > 2) position = put(a2, position)
+              if (count > 3) position = put(a3, position)
+              if (count > 4) {
+                position = put(a4, position)
+                if (count > 5) position = put(a5, position)
+                if (count > 6) position = put(a6, position)
+                if (count > 7) position = put(a7, position)
+              }
+              values[0] = id
+              values[1] = position
+              addon.call()
+              const results = values[0]!
+              if (results === 0) return undefined
+              if (results < 0) throw failure(addon)
+              if (results === 1) {
+                const same = resultArgument()
+                if (same < 0) {
+                  rewind()
+                  return take([])
+                }
+                return same < 4
+                  ? same < 2
+                    ? same === 0
+                      ? a0
+                      : a1
+                    : same === 2
+                      ? a2
+                      : a3
+                  : [a4, a5, a6, a7][same - 4]
+              }
+              return takeAll(results, [a0, a1, a2, a3, a4, a5, a6, a7])
+            }
+          }
+          // biome-ignore lint/complexity/noArguments: see above
+          if (count > MOST_FIXED) return callAny(addon, op, Array.from(arguments), positional)
+          return callAny(addon, op, [a0, a1, a2, a3, a4, a5, a6, a7].slice(0, count), positional)
+        }
+  Object.defineProperty(call, 'name', { value: op.name })
+  return Object.assign(call, { opName: op.name, schema: op.schema }) as OpOverload
+}
+
+/** The general way: lists, keyword arguments, any number of arguments. */
+function callAny(addon: Addon, op: NativeOperator, args: unknown[], positional: number): unknown {
+  const given = arrange(op, args, positional)
+  const position = encode(given)
+  values[0] = op.id
+  values[1] = position
+  addon.call()
+  const results = values[0]!
+  if (results < 0) throw failure(addon)
+  return takeAll(results, given)
+}
+
+/** Writes arranged arguments into the buffer; returns the position behind the last. */
+export function encode(args: readonly unknown[]): number {
+  let position = HEADER
+  for (let i = 0; i < args.length; i++) position = put(args[i], position)
+  return position
+}
+
+/** Positional and keyword arguments in the schema's order, copied out of everything that could run the caller's code. */
+export function arrange(op: NativeOperator, args: readonly unknown[], positional: number): unknown[] {
+  const last = args.at(-1)
+  const options = isOptions(last) ? { ...last } : undefined
+  const given = (options ? args.slice(0, -1) : args).map(snapshot)
+  if (given.length > positional) {
+    const least = positional === op.parameters.length ? '' : 'positional '
+    throw new ArgumentError(op.name, '', `${positional} ${least}arguments`, `${given.length}`)
+  }
+  if (!options) return given
+  for (const [name, value] of Object.entries(options)) {
+    const index = op.parameters.findIndex((parameter) => parameter.name === name)
+    if (index < 0)
+      throw new ArgumentError(op.name, name, `one of ${op.parameters.map((p) => p.name).join(', ')}`, `'${name}'`)
+    if (index < given.length && given[index] !== undefined)
+      throw new ArgumentError(op.name, name, 'one value', 'one by position and one by name')
+    while (given.length < index) given.push(undefined)
+    given[index] = snapshot(value)
+  }
+  return given
+}
+
+function isOptions(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
+  const prototype = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null
+}
+
+function takeAll(results: number, args: ArrayLike<unknown>): unknown {
+  if (results === 0) return undefined
+  rewind()
+  if (results === 1) return take(args)
+  const all: unknown[] = new Array(results)
+  for (let i = 0; i < results; i++) all[i] = take(args)
+  return all
+}
+
+function failure(addon: Addon): unknown {
+  const found = addon.takeFailure()
+  return found.code === 'JAVASCRIPT' ? takeKernelError() : errorOf(found)
+}
+
+const byName = new Map<string, OpOverload>()
+
+/** The function of an operator by its full name, `aten::view` or `aten::view.dtype`. */
+export function overloadOf(fullName: string): OpOverload {
+  const known = byName.get(fullName)
+  if (known) return known
+  const separator = fullName.indexOf('.')
+  const name = separator < 0 ? fullName : fullName.slice(0, separator)
+  const op = native().findOperator(name, separator < 0 ? '' : fullName.slice(separator + 1))
+  if (!op)
+    throw new VllmOpsError('E_NO_OP', `no op ${fullName} is defined in the dispatcher`, {
+      fix: 'List what is there: npx vllm-ops ops, or load the library that defines it: loadLibrary(path)',
+    })
+  const overload = makeOverload(op)
+  byName.set(fullName, overload)
+  return overload
+}
+
+/** Calls an operator by its full name. */
+export function callOperator(fullName: string, ...args: unknown[]): unknown {
+  return overloadOf(fullName)(...(args as OpArgument[]))
+}
+
+/** Writes a call into the argument buffer without making it, for measurements of the native side. */
+export function prepareCall(overload: OpOverload, args: readonly OpArgument[]): void {
+  const separator = overload.opName.indexOf('.')
+  const op = native().findOperator(
+    separator < 0 ? overload.opName : overload.opName.slice(0, separator),
+    separator < 0 ? '' : overload.opName.slice(separator + 1),
+  )!
+  const position = encode(args.map(snapshot))
+  values[0] = op.id
+  values[1] = position
+}
+

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+import { inspect } from 'node:util'
+import { type DType, dtypeOf, dtypes, halfFloats, type TypedArray } from './dtype'
+import { textOf, values } from './encoding'
+import { ArgumentError, VllmOpsError } from './errors'
+import { native } from './native'
+import { callOperator } from './operator'
+import { adoptIntoScope } from './scope'
+
+/** Nested arrays of a tensor's elements, as deep as the tensor has dimensions. */
+export type NestedArray = number | bigint | boolean | NestedArray[]
+
+/** What `describe` finds about a tensor, at the moment of asking: an op may resize it. */
+interface Description {
+  readonly dtype: DType
+  readonly device: string
+  readonly shape: readonly number[]
+  readonly strides: readonly number[]
+  readonly itemsize: number
+  readonly numel: number
+  readonly storageOffset: number
+  readonly isContiguous: boolean
+}
+
+/**
+ * A tensor of libtorch. It is made by ops and by the creation functions (`empty`, `tensor`, `fromTypedArray`, …), never by `new`.
+ * Its memory is freed by `dispose()` (or `using`, or `scope`); what is forgotten is freed when it is collected.
+ * Every method runs through the dispatcher, and like every op throws `ArgumentError` on a wrong or disposed argument.
+ */
+export class Tensor {
+  #handle: number
+
+  private constructor(handle: number) {
+    this.#handle = handle
+  }
+
+  /** @internal The object of a handle that the addon just made. */
+  static adopt(handle: number): Tensor {
+    const tensor = new Tensor(handle)
+    values[0] = handle
+    native().track(tensor)
+    adoptIntoScope(tensor)
+    return tensor
+  }
+
+  /** @internal The handle of a tensor (0 when disposed), or `undefined` for any other object. */
+  static handleOf(value: object): number | undefined {
+    return #handle in value ? value.#handle : undefined
+  }
+
+  #describe(what: string): Description {
+    values[0] = this.#handle
+    native().describe()
+    const ndim = values[0]!
+    if (ndim < 0) throw new ArgumentError(`Tensor.${what}`, 'self', 'a live tensor', 'a disposed tensor')
+    return {
+      dtype: dtypeOf(values[1]!),
+      itemsize: values[2]!,
+      numel: values[3]!,
+      storageOffset: values[4]!,
+      isContiguous: values[5] === 1,
+      device: textOf(values[6]!),
+      shape: Array.from(values.subarray(8, 8 + ndim)),
+      strides: Array.from(values.subarray(8 + ndim, 8 + 2 * ndim)),
+    }
+  }
+
+  /** The type of the elements, by PyTorch's name. */
+  get dtype(): DType {
+    return this.#describe('dtype').dtype
+  }
+
+  /** Where the memory is: `cpu`, `cuda:0`, `meta`, …. */
+  get device(): string {
+    return this.#describe('device').device
+  }
+
+  /** The size of each dimension. */
+  get shape(): readonly number[] {
+    return this.#describe('shape').shape
+  }
+
+  /** For each dimension, how many elements apart neighbours lie. */
+  get strides(): readonly number[] {
+    return this.#describe('strides').strides
+  }
+
+  /** The number of dimensions. */
+  get ndim(): number {
+    return this.#describe('ndim').shape.length
+  }
+
+  /** The number of elements. */
+  get numel(): number {
+    return this.#describe('numel').numel
+  }
+
+  /** The size of an element, in bytes. */
+  get itemsize(): number {
+    return this.#describe('itemsize').itemsize
+  }
+
+  /** The size of all elements, in bytes. */
+  get nbytes(): number {
+    const { numel, itemsize } = this.#describe('nbytes')
+    return numel * itemsize
+  }
+
+  /** Where the first element lies in the storage, in elements. */
+  get storageOffset(): number {
+    return this.#describe('storageOffset').storageOffset
+  }
+
+  /** Whether the elements lie one behind the other in row-major order. */
+  get isContiguous(): boolean {
+    return this.#describe('isContiguous').isContiguous
+  }
+
+  /** Whether `dispose` was called. */
+  get disposed(): boolean {
+    return this.#handle === 0
+  }
+
+  /** Frees the tensor now. Its memory goes when no view and no typed array of it is left. Twice is once. */
+  dispose(): void {
+    if (this.#handle === 0) return
+    values[0] = this.#handle
+    this.#handle = 0
+    native().release()
+  }
+
+  /** Frees the tensor at the end of a `using` block. */
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  /**
+   * The elements as a typed array over the tensor's own memory: no copy, writes are seen by both. The array keeps the memory
+   * alive after `dispose`. Float16, bfloat16 and 8-bit floats are shown as their bits, bool as bytes, complex as pairs.
+   *
+   * @throws {ArgumentError} for a tensor that is not on the CPU or not contiguous
+   */
+  data(): TypedArray {
+    const { dtype, device, numel, isContiguous } = this.#describe('data')
+    if (device !== 'cpu') throw new ArgumentError('Tensor.data', 'self', "a tensor on cpu (use to({ device: 'cpu' }))", device)
+    if (!isContiguous) throw new ArgumentError('Tensor.data', 'self', 'a contiguous tensor (use contiguous())', 'a strided view')
+    if (!Object.hasOwn(dtypes, dtype))
+      throw new ArgumentError('Tensor.data', 'self', 'a dtype with a typed array', dtype)
+    const View = dtypes[dtype].view
+    const memory = native().bytes(this.#handle)
+    if (memory === null)
+      throw new VllmOpsError('E_TORCH', 'this JavaScript runtime cannot share memory with native code', {
+        fix: 'Copy instead: toArray()',
+      })
+    const complex = dtype === 'complex64' || dtype === 'complex128'
+    return new View(memory.buffer, memory.byteOffset, complex ? 2 * numel : numel)
+  }
+
+  /** A copy of the elements as nested arrays: int64 and uint64 as bigints, bool as booleans, every float as a number. */
+  toArray(): NestedArray {
+    const { shape, dtype } = this.#describe('toArray')
+    const flat = readable(this, dtype)
+    let offset = 0
+    const build = (dimension: number): NestedArray => {
+      if (dimension === shape.length) return flat(offset++)
+      return Array.from({ length: shape[dimension]! }, () => build(dimension + 1))
+    }
+    return build(0)
+  }
+
+  /** The value of a tensor with one element. */
+  item(): number | bigint | boolean {
+    const { numel, dtype, shape } = this.#describe('item')
+    if (numel !== 1) throw new ArgumentError('Tensor.item', 'self', 'a tensor with one element', `${dtype}[${shape.join(', ')}]`)
+    return readable(this, dtype)(0)
+  }
+
+  /** The tensor in another dtype or on another device; itself, as a new object, where nothing changes. */
+  to(options: DType | { dtype?: DType; device?: string }): Tensor {
+    const target = typeof options === 'string' ? { dtype: options } : options
+    const result = callOperator('aten::to.dtype_layout', this, target) as Tensor
+    // aten gives the very tensor back where nothing changes; a new object keeps "who disposes what" simple.
+    return result === this ? (callOperator('aten::alias', this) as Tensor) : result
+  }
+
+  /** A copy with memory of its own. */
+  clone(): Tensor {
+    return callOperator('aten::clone', this) as Tensor
+  }
+
+  /** The tensor with its elements in row-major order; a copy only where they are not. */
+  contiguous(): Tensor {
+    return callOperator('aten::contiguous', this) as Tensor
+  }
+
+  /** The same memory in another shape; one size may be -1. */
+  view(shape: readonly number[]): Tensor {
+    return callOperator('aten::view', this, shape) as Tensor
+  }
+
+  /** The elements in another shape, without a copy where that is possible. */
+  reshape(shape: readonly number[]): Tensor {
+    return callOperator('aten::reshape', this, shape) as Tensor
+  }
+
+  /** The same bytes read as another dtype, in the given shape. The tensor must be contiguous. */
+  viewAs(dtype: DType, shape: readonly number[]): Tensor {
+    const bytes = callOperator('aten::view.dtype', this, dtype) as Tensor
+    try {
+      return bytes.view(shape)
+    } finally {
+      bytes.dispose()
+    }
+  }
+
+  /** The view with two dimensions exchanged. */
+  transpose(dim0: number, dim1: number): Tensor {
+    return callOperator('aten::transpose.int', this, dim0, dim1) as Tensor
+  }
+
+  /** The view of `length` entries of a dimension, from `start`. */
+  narrow(dim: number, start: number, length: number): Tensor {
+    return callOperator('aten::narrow', this, dim, start, length) as Tensor
+  }
+
+  /** The view of one entry of a dimension, which goes away. */
+  select(dim: number, index: number): Tensor {
+    return callOperator('aten::select.int', this, dim, index) as Tensor
+  }
+
+  /** The view of every `step`-th entry of a dimension from `start` to before `end`. */
+  slice(dim: number, start?: number, end?: number, step = 1): Tensor {
+    return callOperator('aten::slice.Tensor', this, dim, start ?? null, end ?? null, step) as Tensor
+  }
+
+  /** Copies the elements of another tensor into this one, converting and broadcasting. Returns this tensor. */
+  copy_(source: Tensor): this {
+    callOperator('aten::copy_', this, source)
+    return this
+  }
+
+  /** `tensor(float32[2, 3], [[0, 1, 2], [3, 4, 5]])`; long dimensions are shortened, as PyTorch does. */
+  [inspect.custom](depth: number, options: import('node:util').InspectOptionsStylized): string {
+    if (this.disposed) return 'tensor(disposed)'
+    const { dtype, device, shape } = this.#describe('inspect')
+    const head = `${dtype}[${shape.join(', ')}]${device === 'cpu' ? '' : ` on ${device}`}`
+    if (depth < 0 || device !== 'cpu') return `tensor(${head})`
+    return `tensor(${head}, ${inspect(this.toArray(), { ...options, depth: null, maxArrayLength: 6, compact: 6, sorted: false })})`
+  }
+}
+
+/** A reader of element i in row-major order, from a contiguous copy on the CPU. */
+function readable(tensor: Tensor, dtype: DType): (index: number) => number | bigint | boolean {
+  const local = tensor.device === 'cpu' ? tensor : tensor.to({ device: 'cpu' })
+  try {
+    const eightBit = dtype.startsWith('float8')
+    const plain = eightBit ? local.to('float32') : local.contiguous()
+    // The array keeps the memory; the tensor objects made here go at once.
+    const array = plain.data()
+    if (plain !== tensor) plain.dispose()
+    if (dtype === 'bool') return (index) => array[index] !== 0
+    if (dtype === 'complex64' || dtype === 'complex128')
+      throw new ArgumentError('Tensor.toArray', 'self', 'a real tensor (use torch.aten.view_as_real)', dtype)
+    if (dtype === 'float16' || dtype === 'bfloat16') {
+      const { decode } = halfFloats[dtype]
+      return (index) => decode(Number(array[index]))
+    }
+    return (index) => array[index]!
+  } finally {
+    if (local !== tensor) local.dispose()
+  }
+}

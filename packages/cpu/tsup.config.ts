@@ -2,4 +2,4 @@
 import { defineConfig } from 'tsup'
 import { base } from '../../tsup.config.base'
 
-export default defineConfig(base)
+export default defineConfig({ ...base, entry: ['src/index.ts', 'src/register.ts'] })

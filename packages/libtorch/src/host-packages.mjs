@@ -8,7 +8,7 @@ const MANAGERS = [
     path: '/usr/bin/apt-get',
     install: 'sudo apt-get install -y',
     pip: 'python3 python3-pip',
-    cxx: 'g++',
+    cxx: 'build-essential',
     cmake: 'cmake',
   },
   {

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { runTests } from './test-run.mjs'
+import { onTerminal, quietly, ROOT, toolEnv } from './tools.mjs'
+import { prepare, say, turbo } from './workspace.mjs'
+
+/**
+ * Runs one of the commands and returns the exit code.
+ *
+ * @param {string} command
+ * @param {readonly string[]} args
+ * @param {NodeJS.ProcessEnv} [env]
+ * @returns {Promise<number>}
+ */
+export async function run(command, args, env = process.env) {
+  await prepare()
+  switch (command) {
+    case 'demo':
+      return await onTerminal(process.execPath, [join(ROOT, 'packages/cli/bin/vllm-ops.js'), 'demo', ...args])
+    case 'bench':
+      // npm starts scripts in the clone; relative paths of the user's mean where they called it.
+      return await onTerminal(process.execPath, [benchEntry(), ...args], {
+        cwd: env.INIT_CWD ?? process.cwd(),
+      })
+    case 'test':
+      return await runTests(args, lint)
+    case 'lint':
+      await lint()
+      return 0
+    default:
+      return 0
+  }
+}
+
+/** All checks that are not tests; throws `ToolFailed`. */
+async function lint() {
+  say('Checking types, style and packages')
+  const env = toolEnv()
+  await turbo('lint', [], 'Linting')
+  await quietly(join(ROOT, 'node_modules/.bin/biome'), ['check', 'scripts'], 'Linting the scripts', env)
+  await quietly(process.execPath, [join(ROOT, 'scripts/clang-format.mjs')], 'Linting the native code', env)
+}
+
+function benchEntry() {
+  const { main } = JSON.parse(readFileSync(join(ROOT, 'bench/package.json'), 'utf8'))
+  return join(ROOT, 'bench', main)
+}

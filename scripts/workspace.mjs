@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// Brings a clone to the state in which everything is installed, fetched and built, doing only what is missing.
+import { existsSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { cacheRoot } from '../packages/libtorch/src/cache-root.mjs'
+import { withLock } from '../packages/libtorch/src/lock-file.mjs'
+import { checkBuild } from './prerequisites.mjs'
+import { readText, resultStamp, sourceStamp, writeText } from './stamp.mjs'
+import { pnpm, ROOT, ToolFailed } from './tools.mjs'
+
+const STATE = join(ROOT, '.cache')
+const BUILT = join(STATE, 'built')
+const LIBTORCH = join(ROOT, 'packages/libtorch/dist/index.js')
+
+/** Returns when everything is built; throws `ToolFailed` when it can't be. */
+export async function prepare() {
+  if (await isBuilt()) return
+  const onWait = () => say('Waiting for another run to finish building')
+  await withLock(
+    join(STATE, 'lock'),
+    async () => {
+      if (!(await isBuilt())) await build()
+    },
+    { onWait },
+  )
+}
+
+/** Whether nothing changed since the last complete build. */
+async function isBuilt() {
+  const stamp = readText(BUILT)
+  return stamp !== undefined && isInstalled() && stamp === (await stampWith(sourceStamp(ROOT)))
+}
+
+/**
+ * What is written after a build from `sources`: those, what the build wrote, and the libtorch that it was built against.
+ *
+ * @param {string} sources
+ */
+async function stampWith(sources) {
+  return JSON.stringify({ sources, results: resultStamp(ROOT), libtorch: await currentLibtorch() })
+}
+
+async function build() {
+  const problems = checkBuild()
+  for (const { message, fix } of problems) process.stderr.write(`${message}\n${fix}\n`)
+  if (problems.length > 0) throw new ToolFailed('', 1)
+  if (!isInstalled()) {
+    say('Installing the npm packages')
+    await pnpm(['install', '--frozen-lockfile', ...storeDir()], 'Installing the npm packages')
+  }
+  // CMake asks this package where libtorch is, so it comes first.
+  await turbo('build', ['--filter', '@vllm-ops/libtorch'], 'Building @vllm-ops/libtorch')
+  await fetchLibtorch()
+  // Taken before: a source that changes while it is built is built again next time.
+  const sources = sourceStamp(ROOT)
+  say('Building (the first build takes some minutes)')
+  await turbo('build', [], 'The build')
+  writeText(BUILT, await stampWith(sources))
+}
+
+/**
+ * @param {'build' | 'lint'} task
+ * @param {readonly string[]} args
+ * @param {string} what
+ */
+export function turbo(task, args, what) {
+  // Loose: the tools that tasks start need the variables of `toolEnv` too; what counts for the cache is in turbo.json.
+  const options = ['--env-mode=loose', '--output-logs=errors-only', '--log-order=grouped']
+  return pnpm(['exec', 'turbo', 'run', task, ...options, ...args], what)
+}
+
+/** pnpm keeps the lockfile that it installed from, and writes its state when it is through. */
+function isInstalled() {
+  const modules = join(ROOT, 'node_modules')
+  const [wanted, installed] = [join(ROOT, 'pnpm-lock.yaml'), join(modules, '.pnpm/lock.yaml')].map(readText)
+  return wanted === installed && existsSync(join(modules, '.modules.yaml'))
+}
+
+/** The store is in the cache folder, unless these node_modules were installed from another one by hand. */
+function storeDir() {
+  const state = readText(join(ROOT, 'node_modules/.modules.yaml'))
+  return state ? [] : ['--store-dir', join(cacheRoot(), 'pnpm/store')]
+}
+
+async function fetchLibtorch() {
+  const { LibtorchError, setupLibtorch, showProgress } = await libtorch()
+  const { onProgress, end } = showProgress()
+  try {
+    await setupLibtorch({ onProgress })
+  } catch (error) {
+    end()
+    if (!(error instanceof LibtorchError)) throw error
+    throw new ToolFailed(`${error.message}\n${error.fix}`, 1)
+  }
+  end()
+}
+
+/** The libtorch in use; nothing where there is none. */
+async function currentLibtorch() {
+  if (!existsSync(LIBTORCH)) return undefined
+  const { findLibtorch, LibtorchError } = await libtorch()
+  try {
+    return findLibtorch()
+  } catch (error) {
+    if (error instanceof LibtorchError) return undefined
+    throw error
+  }
+}
+
+/** @returns {Promise<typeof import('../packages/libtorch/src/index')>} */
+function libtorch() {
+  // The time makes it another module after it was built again.
+  return import(`${pathToFileURL(LIBTORCH).href}?${statSync(LIBTORCH).mtimeMs}`)
+}
+
+/** @param {string} line */
+export function say(line) {
+  process.stderr.write(`${line}\n`)
+}

@@ -4,7 +4,6 @@
 
 #include "call.h"
 
-#include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
 #include "value.h"
@@ -71,10 +70,7 @@ void run(Environment& environment, const Operator& op, size_t end) {
   }
   ArgumentIdentities identities;
   if (op.aliases) identities.collect(stack);
-  {
-    const c10::InferenceMode inference;
-    op.handle.callBoxed(stack);
-  }
+  op.handle.callBoxed(stack);
   size_t position = kHeader;
   for (size_t i = 0; i < stack.size(); ++i) {
     const int64_t argument = op.aliases ? identities.find(stack[i]) : -1;
@@ -231,7 +227,6 @@ Napi::Value bench_boxed_call(const Napi::CallbackInfo& info) {
                                  static_cast<size_t>(environment.values[1]), arguments),
                 op.name, ": wrong arguments");
     const int64_t iterations = info[0].As<Napi::Number>().Int64Value();
-    const c10::InferenceMode inference;
     torch::jit::Stack stack;
     const auto start = std::chrono::steady_clock::now();
     for (int64_t i = 0; i < iterations; ++i) {

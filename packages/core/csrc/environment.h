@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/ivalue.h>
+#include <c10/core/InferenceMode.h>
 #include <napi.h>
 
 #include <atomic>
@@ -82,7 +83,8 @@ struct Environment {
   static Environment& of(napi_env env);
 
   napi_env env;
-  std::thread::id thread = std::this_thread::get_id();
+  // Autograd is out of scope: the environment's thread is in inference mode for good, which costs a call nothing.
+  c10::InferenceMode inference;
 
   // The argument buffer: entry i is tags[i] with values[i] or, over the same bytes, integers[i].
   uint8_t* tags = nullptr;

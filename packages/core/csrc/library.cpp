@@ -2,7 +2,6 @@
 // Registrations: schemas defined in the dispatcher, shared libraries with kernels, kernels written in JavaScript.
 
 #include <ATen/core/boxing/KernelFunction.h>
-#include <c10/core/InferenceMode.h>
 #include <dlfcn.h>
 #include <torch/csrc/jit/frontend/function_schema_parser.h>
 #include <torch/library.h>

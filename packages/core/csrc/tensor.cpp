@@ -2,7 +2,6 @@
 // Tensors as JavaScript holds them: metadata, disposal, and memory shared in both directions without a copy.
 
 #include <ATen/Functions.h>
-#include <c10/core/InferenceMode.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -178,7 +177,6 @@ Napi::Value lend(const Napi::CallbackInfo& info) {
       lender->returned.push_back(reference);
       lender->pending.store(true);
     };
-    const c10::InferenceMode inference;
     at::Tensor tensor = at::from_blob(static_cast<char*>(data) + offset,
                                       {static_cast<int64_t>(size)}, give_back, at::kByte);
     TensorEntry entry;  // JavaScript's own memory: V8 counts it already
@@ -200,7 +198,6 @@ Napi::Value map_file(const Napi::CallbackInfo& info) {
     }
     const auto size = static_cast<size_t>(status.st_size);
     at::Tensor tensor;
-    const c10::InferenceMode inference;
     if (size == 0) {
       close(file);
       tensor = at::empty({0}, at::kByte);

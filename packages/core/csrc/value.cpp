@@ -44,6 +44,18 @@ class Decoder {
   size_t position() const { return position_; }
   bool at_end() const { return position_ >= end_; }
 
+  // The commonest case by itself: a live tensor where one tensor is wanted.
+  bool plain_tensor(const Parameter& parameter, torch::jit::Stack& stack) {
+    if (parameter.kind != Kind::Tensor || parameter.list || at_end() || tag() != Tag::Tensor) {
+      return false;
+    }
+    const TensorEntry* entry = environment_.tensors->handles.find(value());
+    if (entry == nullptr) return false;
+    stack.emplace_back(entry->tensor);
+    ++position_;
+    return true;
+  }
+
   // Converts the entry at the cursor for `parameter`; false leaves expected and received in the failure.
   bool parameter(const Parameter& parameter, c10::IValue& out) {
     const Tag tag = this->tag();
@@ -407,6 +419,7 @@ bool decode_arguments(Environment& environment, const Operator& op, size_t begin
                       torch::jit::Stack& stack) {
   Decoder decoder(environment, begin, end);
   for (const Parameter& parameter : op.parameters) {
+    if (decoder.plain_tensor(parameter, stack)) continue;
     stack.emplace_back();
     if (decoder.at_end()) {
       // Trailing arguments that were not given.

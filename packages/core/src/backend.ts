@@ -55,9 +55,17 @@ export function use(...args: (Backend | UseOptions)[]): BackendStatus[] {
   const failures = statuses.filter(({ status }) => status !== 'ready')
   if (options.strict && failures.length > 0)
     throw new VllmOpsError(
-      failures.every(({ status }) => status === 'unavailable') ? 'E_BACKEND_UNAVAILABLE' : 'E_BACKEND_VERSION',
+      failures.every(({ status }) => status === 'unavailable')
+        ? 'E_BACKEND_UNAVAILABLE'
+        : 'E_BACKEND_VERSION',
       failures.map(({ name, reason }) => `backend ${name}: ${reason}`).join('; '),
-      { fix: failures.map(({ fix }) => fix).filter(Boolean).join('; ') || undefined },
+      {
+        fix:
+          failures
+            .map(({ fix }) => fix)
+            .filter(Boolean)
+            .join('; ') || undefined,
+      },
     )
   return statuses
 }
@@ -127,15 +135,20 @@ function attempt(backend: Backend): Outcome {
 function compareSchemas(backend: Backend, library: string): void {
   const listed = native().libraryString(library, 'vllm_ops_schemas')
   if (listed === undefined)
-    throw new VllmOpsError('E_BACKEND_VERSION', `${library} is no kernel library of vllm-ops (it exports no schemas)`, {
-      fix: 'Give loadLibrary() a library of other ops',
-    })
+    throw new VllmOpsError(
+      'E_BACKEND_VERSION',
+      `${library} is no kernel library of vllm-ops (it exports no schemas)`,
+      {
+        fix: 'Give loadLibrary() a library of other ops',
+      },
+    )
   const ours = new Map(cards.map(({ schema }) => [nameOf(schema), schema as string]))
   const differences: string[] = []
   for (const schema of listed.split('\n').filter(Boolean)) {
     const expected = ours.get(nameOf(schema))
     if (expected === undefined) differences.push(`${nameOf(schema)} is unknown to this core`)
-    else if (expected !== schema) differences.push(`${nameOf(schema)}: core has '${expected}', the backend '${schema}'`)
+    else if (expected !== schema)
+      differences.push(`${nameOf(schema)}: core has '${expected}', the backend '${schema}'`)
   }
   if (differences.length > 0)
     throw new VllmOpsError(

@@ -96,11 +96,11 @@ export function bfloat16ToNumber(bits: number): number {
   return float[0]!
 }
 
-/** The nearest bfloat16's bits, ties to even; NaN stays a (quiet) NaN. */
+/** The bits of the bfloat16 nearest to the float32 of a number, ties to even; NaN stays a (quiet) NaN. */
 export function numberToBfloat16(value: number): number {
   float[0] = value
   const bits = word[0]!
-  if (value !== value) return (bits >>> 16) | 0x40
+  if (Number.isNaN(value)) return (bits >>> 16) | 0x40
   return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff
 }
 
@@ -116,7 +116,7 @@ export function float16ToNumber(bits: number): number {
 
 /** The nearest binary16's bits, ties to even, rounded once from the double. */
 export function numberToFloat16(value: number): number {
-  if (value !== value) return 0x7e00
+  if (Number.isNaN(value)) return 0x7e00
   const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0
   const magnitude = Math.abs(value)
   // 65520 is half way between the largest binary16 and the next power of two: it rounds to infinity.

@@ -108,28 +108,12 @@ export function textOf(id: number): string {
 }
 
 /**
+ * Writes a value that holds no caller's code: tensors, numbers, booleans, strings, null and undefined. -1 for everything else.
+ *
  * Arrays and option objects may run the caller's code when they are read (getters, proxies), and that code may call ops, which use the
- * same buffer. So everything that is not a plain value is copied out before the first entry of a call is written.
+ * same buffer. So they are copied out (`snapshot`) before the first entry of a call is written.
  */
-export function isPlain(value: unknown): boolean {
-  return typeof value !== 'object' || value === null || Tensor.handleOf(value) !== undefined
-}
-
-/** A copy that reads no caller's code any more: nested arrays of plain values. */
-export function snapshot(value: unknown): unknown {
-  if (isPlain(value)) return value
-  if (Array.isArray(value)) {
-    const copy: unknown[] = new Array(value.length)
-    for (let i = 0; i < copy.length; i++) copy[i] = snapshot(value[i])
-    return copy
-  }
-  if (ArrayBuffer.isView(value) && !(value instanceof DataView)) return Array.from(value as unknown as ArrayLike<number | bigint>)
-  return value
-}
-
-/** Writes a snapshot's value at `position`; returns the position behind it. */
-export function put(value: unknown, position: number): number {
-  if (position + 2 >= capacity) grow(position + 3)
+export function putPlain(value: unknown, position: number): number {
   switch (typeof value) {
     case 'object': {
       if (value === null) {
@@ -137,12 +121,10 @@ export function put(value: unknown, position: number): number {
         return position + 1
       }
       const handle = Tensor.handleOf(value)
-      if (handle !== undefined) {
-        tags[position] = TENSOR
-        values[position] = handle
-        return position + 1
-      }
-      return putObject(value, position)
+      if (handle === undefined) return -1
+      tags[position] = TENSOR
+      values[position] = handle
+      return position + 1
     }
     case 'number':
       tags[position] = NUMBER
@@ -152,22 +134,42 @@ export function put(value: unknown, position: number): number {
       tags[position] = BOOL
       values[position] = value ? 1 : 0
       return position + 1
-    case 'string': {
+    case 'string':
       tags[position] = STRING
       values[position] = idOf(value)
       return position + 1
-    }
     case 'undefined':
       tags[position] = ABSENT
       return position + 1
-    case 'bigint':
-      if (BigInt.asIntN(64, value) !== value) return putInvalid(`bigint ${value}n (beyond 64 bits)`, position)
-      tags[position] = BIGINT
-      integers[position] = value
-      return position + 1
     default:
-      return putInvalid(`a ${typeof value}`, position)
+      return -1
   }
+}
+
+/** A copy that reads no caller's code any more: nested arrays of plain values. */
+export function snapshot(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) {
+    const copy: unknown[] = new Array(value.length)
+    for (let i = 0; i < copy.length; i++) copy[i] = snapshot(value[i])
+    return copy
+  }
+  if (ArrayBuffer.isView(value) && !(value instanceof DataView))
+    return Array.from(value as unknown as ArrayLike<number | bigint>)
+  return value
+}
+
+/** Writes a snapshot's value at `position`; returns the position behind it. */
+export function put(value: unknown, position: number): number {
+  if (position + 2 >= capacity) grow(position + 3)
+  const next = putPlain(value, position)
+  if (next >= 0) return next
+  if (typeof value === 'object') return putObject(value as object, position)
+  if (typeof value !== 'bigint') return putInvalid(`a ${typeof value}`, position)
+  if (BigInt.asIntN(64, value) !== value) return putInvalid(`bigint ${value}n (beyond 64 bits)`, position)
+  tags[position] = BIGINT
+  integers[position] = value
+  return position + 1
 }
 
 function putInvalid(description: string, position: number): number {
@@ -246,6 +248,13 @@ function takeList(count: number, args: ArrayLike<unknown>): unknown[] {
   const list: unknown[] = new Array(count)
   for (let i = 0; i < count; i++) list[i] = take(args)
   return list
+}
+
+/** Reads the only result of a call, which is none of its arguments. */
+export function takeOnly(): unknown {
+  if (tags[HEADER] === TENSOR) return Tensor.adopt(values[HEADER]!)
+  cursor = HEADER
+  return take([])
 }
 
 /** When the only result is an argument itself, that argument's index; -1 otherwise. */

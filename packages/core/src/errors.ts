@@ -107,19 +107,22 @@ export interface Failure {
 }
 
 // The form that every check of a kernel library has (csrc-common/include/vllm_ops/check.h).
-const CHECK = /^(\w+::[\w.]+): argument '(\w+)': expected ([^]*), received ([^]*)$/
+const CHECK = /^(\w+::[\w.]+): argument '(\w+)': expected (.*), received (.*)$/s
 // How the dispatcher says that it found nothing.
 const NO_KERNEL = /Could not run '([^']+)' (?:with arguments )?from the '([^']+)' backend/
 
 /** The package whose kernels live behind a dispatch key. */
 function packageOf(dispatchKey: string): string | undefined {
-  return dispatchKey === 'CPU' || dispatchKey === 'CUDA' ? `@vllm-ops/${dispatchKey.toLowerCase()}` : undefined
+  return dispatchKey === 'CPU' || dispatchKey === 'CUDA'
+    ? `@vllm-ops/${dispatchKey.toLowerCase()}`
+    : undefined
 }
 
 /** The typed error of a failure in the addon. */
 export function errorOf(failure: Failure): VllmOpsError {
   const { code, message, op } = failure
-  if (code === 'E_ARGUMENT') return new ArgumentError(op, failure.argument, failure.expected, failure.received)
+  if (code === 'E_ARGUMENT')
+    return new ArgumentError(op, failure.argument, failure.expected, failure.received)
   const check = CHECK.exec(message)
   if (check) return new ArgumentError(check[1]!, check[2]!, check[3]!, check[4]!)
   if (code === 'E_NO_KERNEL') {

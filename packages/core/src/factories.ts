@@ -34,15 +34,26 @@ export function ones(shape: readonly number[], options: TensorOptions = {}): Ten
 }
 
 /** A tensor whose elements all are `value`. */
-export function full(shape: readonly number[], value: number | bigint | boolean, options: TensorOptions = {}): Tensor {
+export function full(
+  shape: readonly number[],
+  value: number | bigint | boolean,
+  options: TensorOptions = {},
+): Tensor {
   return create('aten::full', [shape, value], options)
 }
 
 /** The numbers from `start` to before `end` by `step`; int64 where no dtype is said and all are whole. */
-export function arange(start: number, end: number, options: TensorOptions & { readonly step?: number } = {}): Tensor {
+export function arange(
+  start: number,
+  end: number,
+  options: TensorOptions & { readonly step?: number } = {},
+): Tensor {
   const { step = 1, ...rest } = options
   const whole = [start, end, step].every(Number.isInteger)
-  return create('aten::arange.start_step', [start, end, step], { dtype: whole ? 'int64' : 'float32', ...rest })
+  return create('aten::arange.start_step', [start, end, step], {
+    dtype: whole ? 'int64' : 'float32',
+    ...rest,
+  })
 }
 
 /** Options of the random creation functions. */
@@ -106,7 +117,8 @@ export function tensor(data: NestedArray, options: TensorOptions = {}): Tensor {
   flatten(data, shape, 0, flat)
   const first = flat[0]
   const { device = 'cpu' } = options
-  const dtype = options.dtype ?? (typeof first === 'bigint' ? 'int64' : typeof first === 'boolean' ? 'bool' : 'float32')
+  const dtype =
+    options.dtype ?? (typeof first === 'bigint' ? 'int64' : typeof first === 'boolean' ? 'bool' : 'float32')
   const local = fromTypedArray(elements(flat, dtype), shape, { dtype: storedAs(dtype) })
   const converted = storedAs(dtype) === dtype ? local : local.to(dtype)
   if (converted !== local) local.dispose()
@@ -141,19 +153,26 @@ function elements(flat: readonly unknown[], dtype: DType): TypedArray {
 
 function toBigInt(value: number | bigint | boolean): bigint {
   if (typeof value === 'number' && !Number.isSafeInteger(value))
-    throw new ArgumentError('tensor', 'data', 'whole numbers up to 2^53, or bigints, for an integer dtype', String(value))
+    throw new ArgumentError(
+      'tensor',
+      'data',
+      'whole numbers up to 2^53, or bigints, for an integer dtype',
+      String(value),
+    )
   return BigInt(value)
 }
 
 function shapeOf(data: NestedArray): number[] {
   const shape: number[] = []
-  for (let level: NestedArray | undefined = data; Array.isArray(level); level = level[0]) shape.push(level.length)
+  for (let level: NestedArray | undefined = data; Array.isArray(level); level = level[0])
+    shape.push(level.length)
   return shape
 }
 
 function flatten(data: NestedArray, shape: readonly number[], depth: number, into: unknown[]): void {
   if (depth === shape.length) {
-    if (Array.isArray(data)) throw new ArgumentError('tensor', 'data', `${shape.length} dimensions`, 'a deeper array')
+    if (Array.isArray(data))
+      throw new ArgumentError('tensor', 'data', `${shape.length} dimensions`, 'a deeper array')
     into.push(data)
     return
   }
@@ -207,14 +226,23 @@ export function fromBuffer(
   if (!isDType(dtype)) throw new ArgumentError(what, 'dtype', 'a dtype', describe(dtype))
   const view = ArrayBuffer.isView(memory) ? memory : undefined
   const buffer = view ? view.buffer : memory
-  if (!(buffer instanceof ArrayBuffer)) throw new ArgumentError(what, 'memory', 'an ArrayBuffer', describe(buffer))
+  if (!(buffer instanceof ArrayBuffer))
+    throw new ArgumentError(what, 'memory', 'an ArrayBuffer', describe(buffer))
   if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0))
     throw new ArgumentError(what, 'shape', 'whole numbers of 0 and more', `[${shape.join(', ')}]`)
   const complex = dtype === 'complex64' || dtype === 'complex128' ? 2 : 1
-  const bytes = shape.reduce((product, size) => product * size, complex * dtypes[dtype].view.BYTES_PER_ELEMENT)
+  const bytes = shape.reduce(
+    (product, size) => product * size,
+    complex * dtypes[dtype].view.BYTES_PER_ELEMENT,
+  )
   const available = (view ? view.byteLength : buffer.byteLength) - byteOffset
   if (!Number.isSafeInteger(byteOffset) || byteOffset < 0 || !(bytes <= available))
-    throw new ArgumentError(what, 'shape', `at most ${available} bytes`, `[${shape.join(', ')}] of ${bytes} bytes`)
+    throw new ArgumentError(
+      what,
+      'shape',
+      `at most ${available} bytes`,
+      `[${shape.join(', ')}] of ${bytes} bytes`,
+    )
   const raw = Tensor.adopt(native().lend(buffer, (view ? view.byteOffset : 0) + byteOffset, bytes))
   try {
     return raw.viewAs(dtype, shape)
@@ -235,5 +263,7 @@ export function mapFile(path: string): Tensor {
 
 function describe(value: unknown): string {
   if (typeof value === 'string') return `'${value}'`
-  return typeof value === 'object' && value !== null ? Object.prototype.toString.call(value).slice(8, -1) : String(value)
+  return typeof value === 'object' && value !== null
+    ? Object.prototype.toString.call(value).slice(8, -1)
+    : String(value)
 }

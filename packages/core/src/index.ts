@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 export { type Backend, type BackendStatus, backends, type UseOptions, use } from './backend'
-export { bfloat16ToNumber, type DType, float16ToNumber, numberToBfloat16, numberToFloat16, type TypedArray } from './dtype'
+export {
+  bfloat16ToNumber,
+  type DType,
+  float16ToNumber,
+  numberToBfloat16,
+  numberToFloat16,
+  type TypedArray,
+} from './dtype'
 export { Complex, Generator } from './encoding'
 export { ArgumentError, type ErrorCode, NoKernelError, TorchError, VllmOpsError } from './errors'
 export {
@@ -30,4 +37,15 @@ export * from './profiler'
 export type { OpArguments, OpFunction, OpResult } from './schema/types'
 export { scope } from './scope'
 export { type NestedArray, Tensor } from './tensor'
-export { canRun, hasKernel, listOps, type OpDescription, type OpNamespace, type OpOverloadPacket, type Ops, ops, type Torch, torch } from './torch'
+export {
+  canRun,
+  hasKernel,
+  listOps,
+  type OpDescription,
+  type OpNamespace,
+  type OpOverloadPacket,
+  type Ops,
+  ops,
+  type Torch,
+  torch,
+} from './torch'

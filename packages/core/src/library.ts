@@ -6,7 +6,7 @@ import type { OpArgument } from './operator'
 import { Tensor } from './tensor'
 
 /** A kernel in TypeScript: gets the op's arguments in the schema's order and returns what the schema says. */
-export type Kernel = (...args: never[]) => OpArgument | readonly OpArgument[] | void
+export type Kernel = (...args: never[]) => OpArgument | readonly OpArgument[]
 
 const kernels = new Map<number, Kernel>()
 let nextKernel = 1
@@ -137,7 +137,9 @@ export function loadLibrary(path: string): void {
     const message = cause instanceof Error ? cause.message : String(cause)
     const wrongTorch = /undefined symbol|version `/.test(message)
     throw new VllmOpsError(wrongTorch ? 'E_TORCH_ABI' : 'E_BACKEND_UNAVAILABLE', message, {
-      fix: wrongTorch ? `It needs another torch than ${native().torchVersion}` : 'Check the path and what the library needs: ldd',
+      fix: wrongTorch
+        ? `It needs another torch than ${native().torchVersion}`
+        : 'Check the path and what the library needs: ldd',
       cause,
     })
   }

@@ -120,10 +120,14 @@ function locate(): Libtorch {
     return findLibtorch()
   } catch (error) {
     if (error instanceof LibtorchError)
-      throw new VllmOpsError(error.code === 'E_TORCH_VERSION' ? 'E_TORCH_ABI' : 'E_TORCH_NOT_FOUND', error.message, {
-        fix: error.fix,
-        cause: error,
-      })
+      throw new VllmOpsError(
+        error.code === 'E_TORCH_VERSION' ? 'E_TORCH_ABI' : 'E_TORCH_NOT_FOUND',
+        error.message,
+        {
+          fix: error.fix,
+          cause: error,
+        },
+      )
     throw error
   }
 }

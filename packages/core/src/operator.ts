@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 import {
-  Complex,
-  Generator,
+  type Complex,
+  type Generator,
   HEADER,
-  isPlain,
   put,
+  putPlain,
   resultArgument,
   rewind,
   snapshot,
   take,
+  takeOnly,
   values,
 } from './encoding'
 import { ArgumentError, errorOf, VllmOpsError } from './errors'
 import { takeKernelError } from './library'
 import { type Addon, type NativeOperator, native } from './native'
-import { Tensor } from './tensor'
+import type { Tensor } from './tensor'
 
 /** What ops take: tensors, numbers (bigints for integers beyond 2^53), booleans, strings (also dtypes and devices), lists of them. */
 export type OpArgument =
@@ -50,56 +51,53 @@ const MOST_FIXED = 8
 export function makeOverload(op: NativeOperator): OpOverload {
   const addon = native()
   const { id } = op
+  const crossing = addon.call
   const positional = op.parameters.filter((parameter) => !parameter.keywordOnly).length
-  const call =
-    op.parameters.length > MOST_FIXED
-      ? (...args: unknown[]) => callAny(addon, op, args, positional)
-      : // biome-ignore lint/complexity/useArrowFunction: `arguments.length` tells a missing argument from undefined
-        function (a0: unknown, a1: unknown, a2: unknown, a3: unknown, a4: unknown, a5: unknown, a6: unknown, a7: unknown) {
-          // biome-ignore lint/complexity/noArguments: a rest parameter would allocate an array in every call
-          const count = arguments.length
-          if (count <= positional && isPlain(a0) && isPlain(a1) && isPlain(a2) && isPlain(a3)) {
-            if (count <= 4 || (isPlain(a4) && isPlain(a5) && isPlain(a6) && isPlain(a7))) {
-              let position = HEADER
-              if (count > 0) position = put(a0, position)
-              if (count > 1) position = put(a1, position)
-              if (count > 2) position = put(a2, position)
-              if (count > 3) position = put(a3, position)
-              if (count > 4) {
-                position = put(a4, position)
-                if (count > 5) position = put(a5, position)
-                if (count > 6) position = put(a6, position)
-                if (count > 7) position = put(a7, position)
-              }
-              values[0] = id
-              values[1] = position
-              addon.call()
-              const results = values[0]!
-              if (results === 0) return undefined
-              if (results < 0) throw failure(addon)
-              if (results === 1) {
-                const same = resultArgument()
-                if (same < 0) {
-                  rewind()
-                  return take([])
-                }
-                return same < 4
-                  ? same < 2
-                    ? same === 0
-                      ? a0
-                      : a1
-                    : same === 2
-                      ? a2
-                      : a3
-                  : [a4, a5, a6, a7][same - 4]
-              }
-              return takeAll(results, [a0, a1, a2, a3, a4, a5, a6, a7])
-            }
-          }
-          // biome-ignore lint/complexity/noArguments: see above
-          if (count > MOST_FIXED) return callAny(addon, op, Array.from(arguments), positional)
-          return callAny(addon, op, [a0, a1, a2, a3, a4, a5, a6, a7].slice(0, count), positional)
-        }
+  const callFixed = function (
+    a0: unknown,
+    a1: unknown,
+    a2: unknown,
+    a3: unknown,
+    a4: unknown,
+    a5: unknown,
+    a6: unknown,
+    a7: unknown,
+  ): unknown {
+    // biome-ignore lint/complexity/noArguments: a rest parameter would allocate an array in every call
+    const count = arguments.length
+    let position = count > positional ? -1 : HEADER
+    if (count > 0 && position >= 0) position = putPlain(a0, position)
+    if (count > 1 && position >= 0) position = putPlain(a1, position)
+    if (count > 2 && position >= 0) position = putPlain(a2, position)
+    if (count > 3 && position >= 0) position = putPlain(a3, position)
+    if (count > 4 && position >= 0) position = putPlain(a4, position)
+    if (count > 5 && position >= 0) position = putPlain(a5, position)
+    if (count > 6 && position >= 0) position = putPlain(a6, position)
+    if (count > 7 && position >= 0) position = putPlain(a7, position)
+    // biome-ignore lint/complexity/noArguments: rare, and the only place that needs all of them
+    if (position < 0) return callAny(addon, op, Array.from(arguments), positional)
+    values[0] = id
+    values[1] = position
+    crossing()
+    const results = values[0]!
+    if (results === 0) return undefined
+    if (results < 0) throw failure(addon)
+    if (results > 1) return takeAll(results, [a0, a1, a2, a3, a4, a5, a6, a7])
+    switch (resultArgument()) {
+      case -1:
+        return takeOnly()
+      case 0:
+        return a0
+      case 1:
+        return a1
+      case 2:
+        return a2
+      default:
+        return [a3, a4, a5, a6, a7][resultArgument() - 3]
+    }
+  }
+  const callMany = (...args: unknown[]) => callAny(addon, op, args, positional)
+  const call = op.parameters.length > MOST_FIXED ? callMany : callFixed
   Object.defineProperty(call, 'name', { value: op.name })
   return Object.assign(call, { opName: op.name, schema: op.schema }) as OpOverload
 }
@@ -136,7 +134,12 @@ export function arrange(op: NativeOperator, args: readonly unknown[], positional
   for (const [name, value] of Object.entries(options)) {
     const index = op.parameters.findIndex((parameter) => parameter.name === name)
     if (index < 0)
-      throw new ArgumentError(op.name, name, `one of ${op.parameters.map((p) => p.name).join(', ')}`, `'${name}'`)
+      throw new ArgumentError(
+        op.name,
+        name,
+        `one of ${op.parameters.map((p) => p.name).join(', ')}`,
+        `'${name}'`,
+      )
     if (index < given.length && given[index] !== undefined)
       throw new ArgumentError(op.name, name, 'one value', 'one by position and one by name')
     while (given.length < index) given.push(undefined)
@@ -199,4 +202,3 @@ export function prepareCall(overload: OpOverload, args: readonly OpArgument[]): 
   values[0] = op.id
   values[1] = position
 }
-

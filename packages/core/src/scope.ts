@@ -95,6 +95,7 @@ function collect(value: unknown, found: Set<unknown>): void {
   if (ArrayBuffer.isView(value)) return
   found.add(value)
   if (Array.isArray(value)) for (const item of value) collect(item, found)
-  else if (value instanceof Map || value instanceof Set) for (const item of value.values()) collect(item, found)
+  else if (value instanceof Map || value instanceof Set)
+    for (const item of value.values()) collect(item, found)
   else for (const item of Object.values(value)) collect(item, found)
 }

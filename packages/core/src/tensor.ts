@@ -142,8 +142,15 @@ export class Tensor {
    */
   data(): TypedArray {
     const { dtype, device, numel, isContiguous } = this.#describe('data')
-    if (device !== 'cpu') throw new ArgumentError('Tensor.data', 'self', "a tensor on cpu (use to({ device: 'cpu' }))", device)
-    if (!isContiguous) throw new ArgumentError('Tensor.data', 'self', 'a contiguous tensor (use contiguous())', 'a strided view')
+    if (device !== 'cpu')
+      throw new ArgumentError('Tensor.data', 'self', "a tensor on cpu (use to({ device: 'cpu' }))", device)
+    if (!isContiguous)
+      throw new ArgumentError(
+        'Tensor.data',
+        'self',
+        'a contiguous tensor (use contiguous())',
+        'a strided view',
+      )
     if (!Object.hasOwn(dtypes, dtype))
       throw new ArgumentError('Tensor.data', 'self', 'a dtype with a typed array', dtype)
     const View = dtypes[dtype].view
@@ -171,7 +178,13 @@ export class Tensor {
   /** The value of a tensor with one element. */
   item(): number | bigint | boolean {
     const { numel, dtype, shape } = this.#describe('item')
-    if (numel !== 1) throw new ArgumentError('Tensor.item', 'self', 'a tensor with one element', `${dtype}[${shape.join(', ')}]`)
+    if (numel !== 1)
+      throw new ArgumentError(
+        'Tensor.item',
+        'self',
+        'a tensor with one element',
+        `${dtype}[${shape.join(', ')}]`,
+      )
     return readable(this, dtype)(0)
   }
 

@@ -8,9 +8,9 @@ import type { OpFunction } from './schema/types'
 import type { Tensor } from './tensor'
 
 /** All overloads of one op: calling it picks the first whose schema takes the arguments; `.Tensor` and the like name one. */
-export type OpOverloadPacket = {
-  <R = Tensor>(...args: (OpArgument | OpOptions)[]): R
-} & { readonly [overload: string]: OpOverload }
+export type OpOverloadPacket = (<R = Tensor>(...args: (OpArgument | OpOptions)[]) => R) & {
+  readonly [overload: string]: OpOverload
+}
 
 /** The ops of one namespace. */
 export interface OpNamespace {
@@ -59,7 +59,15 @@ function splitOverload(opName: string): [string, string] {
  * the proxy, which is the object's prototype. Promises and inspectors ask for a few names of their own: they get nothing.
  */
 function lazily<T>(make: (name: string) => T, target: object = {}): Record<string, T> {
-  const asked = new Set(['then', 'toJSON', 'constructor', 'prototype', 'inspect', 'nodeType', 'asymmetricMatch'])
+  const asked = new Set([
+    'then',
+    'toJSON',
+    'constructor',
+    'prototype',
+    'inspect',
+    'nodeType',
+    'asymmetricMatch',
+  ])
   const prototype = new Proxy(Object.create(null), {
     get(_, name, receiver) {
       if (typeof name !== 'string' || asked.has(name)) return undefined
@@ -106,7 +114,10 @@ function makePacket(namespace: string, op: string): OpOverloadPacket {
   }
   const packet = Object.defineProperty(call, 'name', { value: opName })
   for (const [index, name] of names.entries())
-    Object.defineProperty(packet, name === '' ? 'default' : name, { value: overloads[index], enumerable: true })
+    Object.defineProperty(packet, name === '' ? 'default' : name, {
+      value: overloads[index],
+      enumerable: true,
+    })
   return packet as unknown as OpOverloadPacket
 }
 

@@ -11,7 +11,10 @@ let profiler: Profiler
 
 beforeEach(() => {
   native = new FakeNative()
-  profiler = new Profiler(() => native)
+  profiler = new Profiler(
+    () => native,
+    () => false,
+  )
 })
 
 /** Rows but for the accounting: name, depth by parents, total. */

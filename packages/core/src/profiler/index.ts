@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { backends } from '../backend'
 import { native } from '../native'
 import type { ScopeInfo } from './labels'
 import { type ProfileOptions, Profiler, type ScopeId } from './profiler'
@@ -17,7 +18,9 @@ export {
 } from './record'
 export { formatProfile, type ReportOptions } from './report'
 
-const profiler = new Profiler(native)
+const profiler = new Profiler(native, () =>
+  backends().some(({ name, status }) => name === 'cuda' && status === 'ready'),
+)
 
 /** Whether a profile is running. Scopes cost nothing while it is not; ask before computing what only a scope needs. */
 export function profiling(): boolean {

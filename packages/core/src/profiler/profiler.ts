@@ -25,6 +25,8 @@ export interface ProfileOptions {
   shapes?: boolean | undefined
 }
 
+/** Above every level that Kineto has. */
+const KINETO_SILENT = '99'
 const ROOT_LABEL = 'vllm-ops: profile'
 
 /** The profiler of a process: PyTorch's own, and the scopes that say which module an op belongs to. */
@@ -37,7 +39,11 @@ export class Profiler {
   private open: (ScopeId | null)[] = []
   private idle = new Map<string, number>()
 
-  constructor(private readonly native: () => ProfilerNative) {}
+  /** @param cuda says whether there are kernels on CUDA to record */
+  constructor(
+    private readonly native: () => ProfilerNative,
+    private readonly cuda: () => boolean,
+  ) {}
 
   /** Whether a profile is running, that is, whether scopes are recorded. */
   profiling(): boolean {
@@ -106,7 +112,10 @@ export class Profiler {
     }
     const name = options.phase ?? 'run'
     const native = this.native()
-    native.profilerStart({ shapes: options.shapes ?? true, cuda: false })
+    const cuda = this.cuda()
+    // Kineto talks on stderr, without a GPU about the missing GPU. It reads this when it is first started.
+    if (!cuda) process.env.KINETO_LOG_LEVEL ??= KINETO_SILENT
+    native.profilerStart(options.shapes ?? true, cuda)
     this.active = true
     this.idle = new Map()
     let result: T

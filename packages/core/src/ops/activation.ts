@@ -22,9 +22,9 @@ export const silu_and_mul = defineOp({
     expect.shape('out', out, ...withWidth(input.shape, width(input) / 2))
   },
 
-  reference({ aten }, out, input) {
-    const [gate, up] = aten.chunk<[Tensor, Tensor]>(wide(input), 2, -1)
-    aten.copy_(out, aten.mul.Tensor(aten.silu(gate), up))
+  reference(aten, out, input) {
+    const [gate, up] = aten<[Tensor, Tensor]>('chunk', wide(input), 2, -1)
+    aten('copy_', out, aten('mul.Tensor', aten('silu', gate), up))
   },
 
   *cases(dtype) {
@@ -43,6 +43,11 @@ export const silu_and_mul = defineOp({
       yield { name: `input ${name}`, args: { ...call([5], 65), input: input([5, 2 * 65], dtype, layout) } }
       yield { name: `out ${name}`, args: { ...call([5], 65), out: output([5, 65], dtype, layout) } }
     }
+    yield {
+      name: 'input transposed',
+      mayRefuse: 'input',
+      args: { ...call([5], 72), input: input([5, 144], dtype, { strides: [1, 5] }) },
+    }
     const values = extremes(dtype)
     const all = values.flatMap((gate) => values.map((up) => [gate, up] as const))
     yield {
@@ -57,15 +62,39 @@ export const silu_and_mul = defineOp({
   *rejects(dtype) {
     const good = { out: output([3, 8], dtype), input: input([3, 16], dtype) }
     yield { name: 'integers', argument: 'input', args: { ...good, input: filled([3, 16], 'int32', [1]) } }
-    yield { name: 'float64', argument: 'input', args: { out: output([3, 8], 'float64'), input: input([3, 16], 'float64') } }
+    yield {
+      name: 'float64',
+      argument: 'input',
+      args: { out: output([3, 8], 'float64'), input: input([3, 16], 'float64') },
+    }
     yield { name: 'two dtypes', argument: 'out', args: { ...good, out: output([3, 8], otherDType(dtype)) } }
-    yield { name: 'an odd width', argument: ['input', 'out'], args: { ...good, input: input([3, 17], dtype) } }
+    yield {
+      name: 'an odd width',
+      argument: ['input', 'out'],
+      args: { ...good, input: input([3, 17], dtype) },
+    }
     yield { name: 'a scalar', argument: ['input', 'out'], args: { ...good, input: input([], dtype) } }
     yield { name: 'a wider output', argument: 'out', args: { ...good, out: output([3, 9], dtype) } }
-    yield { name: 'an output as wide as the input', argument: 'out', args: { ...good, out: output([3, 16], dtype) } }
-    yield { name: 'fewer tokens in the output', argument: 'out', args: { ...good, out: output([2, 8], dtype) } }
-    yield { name: 'more tokens in the output', argument: 'out', args: { ...good, out: output([4, 8], dtype) } }
-    yield { name: 'another rank of the output', argument: 'out', args: { ...good, out: output([1, 3, 8], dtype) } }
+    yield {
+      name: 'an output as wide as the input',
+      argument: 'out',
+      args: { ...good, out: output([3, 16], dtype) },
+    }
+    yield {
+      name: 'fewer tokens in the output',
+      argument: 'out',
+      args: { ...good, out: output([2, 8], dtype) },
+    }
+    yield {
+      name: 'more tokens in the output',
+      argument: 'out',
+      args: { ...good, out: output([4, 8], dtype) },
+    }
+    yield {
+      name: 'another rank of the output',
+      argument: 'out',
+      args: { ...good, out: output([1, 3, 8], dtype) },
+    }
   },
 
   tolerance: roundedOnce({

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { DType } from '../dtype'
+import type { OpArgument, OpOptions } from '../operator'
 import type { OpArgumentName, OpArguments, OpArgumentsByName, OpResult, TypeMap } from '../schema/types'
 import type { Tensor } from '../tensor'
-import type { Torch } from '../torch'
 import type { TensorSpec } from './case'
 import type { Expect } from './expect'
 
@@ -13,10 +13,10 @@ export const floatDTypes = ['float32', 'float16', 'bfloat16'] as const
 export type FloatDType = (typeof floatDTypes)[number]
 
 /**
- * Everything that is known about one op; `OpCard` without a type argument is any op's. Its TypeScript function, its definition in the dispatcher, the check of the C++
+ * Everything that is known about one op. Its TypeScript function, its definition in the dispatcher, the check of the C++
  * kernels' signatures, the reference backend, the conformance suite and the profiler's roofline derive from it.
  */
-export interface OpCard<S extends string = string> {
+export interface OpCard<S extends string> {
   /**
    * The op's schema in torch's spelling, without a namespace: every op here lives in `vllm_ops`. Names, order and meaning are
    * vLLM's. It stays on one line, since CMake reads it too.
@@ -31,7 +31,7 @@ export interface OpCard<S extends string = string> {
    * The definition, in aten ops: runs on any device, fake ones included, and computes in float64 where its inputs are float64,
    * else in float32. Results are rounded once, when they are copied into the output.
    */
-  reference(torch: Torch, ...args: OpArguments<S>): OpResult<S>
+  reference(aten: Aten, ...args: OpArguments<S>): OpResult<S>
   /** Calls that must work, for one dtype of the activations. The same sequence each time. */
   cases(dtype: FloatDType): Iterable<OpCase<S>>
   /** Calls that must throw an ArgumentError naming the argument, and write nothing. */
@@ -44,15 +44,26 @@ export interface OpCard<S extends string = string> {
   cost(...args: OpArguments<S, CostTypes>): Cost
 }
 
+/** Calls an op of aten by its name with the overload: `aten('mul.Tensor', x, y)`. */
+export type Aten = <R = Tensor>(op: string, ...args: readonly (OpArgument | OpOptions)[]) => R
+
 /** A call by the names of its arguments. */
 export interface OpCase<S extends string> {
   /** What is special about it: `17 x 4097, strided`. Unique for a card and dtype. */
   readonly name: string
   readonly args: OpArgumentsByName<S, CaseTypes>
+  /**
+   * Arguments in a layout that a kernel need not support: it may throw an ArgumentError that names one of these instead, and
+   * write nothing.
+   */
+  readonly mayRefuse?: OpArgumentName<S> | readonly OpArgumentName<S>[]
 }
 
 /** A call that must be refused. */
-export interface OpRejection<S extends string> extends OpCase<S> {
+export interface OpRejection<S extends string> {
+  /** What is wrong with it. Unique for a card and dtype. */
+  readonly name: string
+  readonly args: OpArgumentsByName<S, CaseTypes>
   /** The argument to blame; several where it is a matter of taste which of two that disagree is the wrong one. */
   readonly argument: OpArgumentName<S> | readonly OpArgumentName<S>[]
 }
@@ -94,9 +105,38 @@ export interface CaseTypes extends TypeMap {
 }
 
 /** Values of arguments for `cost`. */
-export interface CostTypes extends CaseTypes {
+export interface CostTypes extends Omit<CaseTypes, 'Tensor'> {
   Tensor: TensorShape
 }
+
+/** The card of any op: what iterates over all of them sees. */
+export interface AnyCard {
+  readonly schema: string
+  readonly tolerance: Readonly<Record<FloatDType, Tolerance>>
+  readonly exact?: readonly string[]
+  check(expect: Expect, ...args: readonly unknown[]): void
+  reference(aten: Aten, ...args: readonly unknown[]): unknown
+  cases(dtype: FloatDType): Iterable<AnyCase>
+  rejects(dtype: FloatDType): Iterable<AnyRejection>
+  cost(...args: readonly unknown[]): Cost
+}
+
+/** A call of any op. */
+export interface AnyCase {
+  readonly name: string
+  readonly args: Readonly<Record<string, CaseValue>>
+  readonly mayRefuse?: string | readonly string[]
+}
+
+/** A call of any op that must be refused. */
+export interface AnyRejection {
+  readonly name: string
+  readonly args: Readonly<Record<string, CaseValue>>
+  readonly argument: string | readonly string[]
+}
+
+/** An argument in a case. */
+export type CaseValue = TensorSpec | number | boolean | string | null
 
 /** Declares an op. The literal type of `schema` decides the types of everything else. */
 export function defineOp<const S extends string>(card: OpCard<S>): OpCard<S> {

@@ -51,11 +51,6 @@ export function filled(shape: readonly number[], dtype: DType, fill: Fill | read
   return { shape, dtype, fill: typeof fill === 'function' ? fill : cycle(fill) }
 }
 
-/** Another tensor with some properties exchanged. */
-export function change(spec: TensorSpec, changes: Partial<TensorSpec>): TensorSpec {
-  return { ...spec, ...changes }
-}
-
 /** The strides of a tensor whose last dimension is a part of a wider one: `gap` elements lie between neighbouring rows. */
 export function gapped(shape: readonly number[], gap: number): Layout {
   const strides: number[] = []
@@ -67,8 +62,16 @@ export function gapped(shape: readonly number[], gap: number): Layout {
   return { strides }
 }
 
+/** The layout of a tensor whose entries of the first dimension are dense, with `gap` elements between neighbours. */
+export function apart(shape: readonly number[], gap: number): Layout {
+  const [stride = 0, ...inner] = gapped(shape, 0).strides ?? []
+  return { strides: [stride + gap, ...inner] }
+}
+
 /** The layouts that a tensor of rows can have: dense, a part of wider rows, and off every vector's alignment. */
-export function layouts(shape: readonly number[]): readonly { readonly name: string; readonly layout: Layout }[] {
+export function layouts(
+  shape: readonly number[],
+): readonly { readonly name: string; readonly layout: Layout }[] {
   return [
     { name: 'contiguous', layout: {} },
     { name: 'strided', layout: gapped(shape, 24) },

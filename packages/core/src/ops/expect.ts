@@ -28,7 +28,12 @@ export class Expect {
 
   rank(name: string, tensor: Tensor, least: number, most = least): void {
     const { ndim } = tensor
-    const expected = least === most ? `${least}` : most === Number.POSITIVE_INFINITY ? `at least ${least}` : `${least} to ${most}`
+    const expected =
+      least === most
+        ? `${least}`
+        : most === Number.POSITIVE_INFINITY
+          ? `at least ${least}`
+          : `${least} to ${most}`
     this.that(name, tensor, ndim >= least && ndim <= most, `${expected} dimensions`)
   }
 
@@ -50,7 +55,11 @@ export class Expect {
 }
 
 function describe(value: unknown): string {
-  return isTensor(value) ? describeTensor(value.dtype, value.shape) : typeof value === 'string' ? `'${value}'` : String(value)
+  return isTensor(value)
+    ? describeTensor(value.dtype, value.shape)
+    : typeof value === 'string'
+      ? `'${value}'`
+      : String(value)
 }
 
 function isTensor(value: unknown): value is Tensor {

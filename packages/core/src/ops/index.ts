@@ -2,11 +2,28 @@
 import * as activation from './activation'
 import * as attention from './attention'
 import * as cache from './cache'
+import type { AnyCard } from './card'
 import * as gguf from './gguf'
 import * as layernorm from './layernorm'
 import * as rotary from './rotary'
 
-export { defineOp, type OpCard } from './card'
+export {
+  type AnyCard,
+  type AnyCase,
+  type AnyRejection,
+  type Aten,
+  type CaseValue,
+  type Cost,
+  defineOp,
+  type FloatDType,
+  floatDTypes,
+  type OpCard,
+  type OpCase,
+  type OpRejection,
+  type TensorShape,
+  type Tolerance,
+} from './card'
+export type { TensorSpec } from './case'
 
 /** The cards by family: ops that share a definition, and a file of the same name in every package. */
 export const families = { activation, layernorm, rotary, cache, attention, gguf }
@@ -15,4 +32,4 @@ export const families = { activation, layernorm, rotary, cache, attention, gguf 
 export const cardsByName = { ...activation, ...layernorm, ...rotary, ...cache, ...attention, ...gguf }
 
 /** Every card, in the order of the families. */
-export const cards = Object.values(cardsByName)
+export const cards: readonly AnyCard[] = Object.values(cardsByName)

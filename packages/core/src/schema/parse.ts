@@ -13,9 +13,13 @@ export class SchemaError extends VllmOpsError {
   constructor(schema: string, position: number, expected: string) {
     const rest = schema.slice(position, position + 12)
     const found = rest === '' ? 'its end' : `'${rest}${position + 12 < schema.length ? '…' : ''}'`
-    super('E_SCHEMA', `schema '${schema}': expected ${expected} at character ${position + 1}, found ${found}`, {
-      fix: 'Spell it as torch does: name.overload(Tensor(a!) out, Tensor input, float epsilon) -> ()',
-    })
+    super(
+      'E_SCHEMA',
+      `schema '${schema}': expected ${expected} at character ${position + 1}, found ${found}`,
+      {
+        fix: 'Spell it as torch does: name.overload(Tensor(a!) out, Tensor input, float epsilon) -> ()',
+      },
+    )
     this.schema = schema
     this.position = position
   }
@@ -78,7 +82,15 @@ class Parser {
     const isVarret = this.accept('...')
     const returns = isVarret ? [] : this.returns()
     if (this.position < this.text.length) this.fail('nothing more')
-    return { ...(namespace === undefined ? {} : { namespace }), name, overload, arguments: args, isVararg, returns, isVarret }
+    return {
+      ...(namespace === undefined ? {} : { namespace }),
+      name,
+      overload,
+      arguments: args,
+      isVararg,
+      returns,
+      isVarret,
+    }
   }
 
   private operatorName() {
@@ -148,7 +160,8 @@ class Parser {
       if (this.acceptRaw('[')) return { kind: 'generic', name, parameters: this.types(']') }
     }
     // c10 takes any word that begins in lower case, as the t of t[], for a type variable.
-    if (!BASE_TYPES.has(name) && !/^[a-z]/.test(name)) this.fail("a type of torch's, as Tensor or float", start)
+    if (!BASE_TYPES.has(name) && !/^[a-z]/.test(name))
+      this.fail("a type of torch's, as Tensor or float", start)
     return { kind: 'base', name }
   }
 

@@ -38,7 +38,9 @@ function formatBareType(type: Type): string {
 function formatReturns({ returns, isVarret }: Schema): string {
   if (isVarret) return '...'
   const list = returns.map(({ type, name }) => formatType(type) + (name === '' ? '' : ` ${name}`))
-  return list.length === 1 && list[0] !== undefined && !list[0].startsWith('(') ? list[0] : `(${list.join(', ')})`
+  return list.length === 1 && list[0] !== undefined && !list[0].startsWith('(')
+    ? list[0]
+    : `(${list.join(', ')})`
 }
 
 function formatAlias({ before, after, isWrite }: AliasInfo): string {
@@ -65,7 +67,7 @@ export function formatLiteral(literal: Literal): string {
     case 'complex':
       return `${formatFloat(literal.imaginary)}j`
     case 'str':
-      return `"${literal.value.replace(/[\\"']/g, '\\$&').replace(/[\x07-\r]/g, escapeControl)}"`
+      return `"${Array.from(literal.value, escaped).join('')}"`
     case 'symbol':
       return literal.name
     case 'list':
@@ -73,8 +75,12 @@ export function formatLiteral(literal: Literal): string {
   }
 }
 
-function escapeControl(char: string): string {
-  return `\\${'abtnvfr'[char.charCodeAt(0) - 7]}`
+const CONTROLS = '\x07\b\t\n\v\f\r'
+
+function escaped(char: string): string {
+  if (char === '\\' || char === '"' || char === "'") return `\\${char}`
+  const control = CONTROLS.indexOf(char)
+  return control < 0 ? char : `\\${'abtnvfr'[control]}`
 }
 
 /** C++'s `std::setprecision(17)` stream output, which is printf's %.17g, after c10's case for whole numbers. */

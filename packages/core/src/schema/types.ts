@@ -39,14 +39,19 @@ export type OpResult<S extends string> = string extends S
   ? unknown
   : S extends `${string}) -> ${infer R}`
     ? R extends '()'
-      ? void
+      ? // biome-ignore lint/suspicious/noConfusingVoidType: it is the return type of a function
+        void
       : R extends `(${infer List})`
         ? ResultTuple<List>
         : ResultOf<R>
     : never
 
 /** The operator's name with its overload: `add.Tensor`. */
-export type OpName<S extends string> = string extends S ? string : S extends `${infer Name}(${string}` ? Name : never
+export type OpName<S extends string> = string extends S
+  ? string
+  : S extends `${infer Name}(${string}`
+    ? Name
+    : never
 
 /** What `Tenser` in a schema becomes: no value has this type, and its name tells why. */
 export interface UnknownType<Name extends string> {
@@ -164,7 +169,10 @@ type Exotic<Type extends string> = Type extends
   ? unknown
   : UnknownType<Type>
 
-type ResultTuple<List extends string, Done extends unknown[] = []> = List extends `${infer Head}, ${infer Tail}`
+type ResultTuple<
+  List extends string,
+  Done extends unknown[] = [],
+> = List extends `${infer Head}, ${infer Tail}`
   ? ResultTuple<Tail, [...Done, ResultOf<Head>]>
   : [...Done, ResultOf<List>]
 

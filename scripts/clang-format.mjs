@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import clangFormat from 'clang-format'
 
 const SOURCE = /\.(cpp|h|cu|cuh)$/
 /** Folders with sources of others, or none. */
@@ -16,7 +17,7 @@ const files = named.length > 0 ? named : [...sources(root)]
 if (files.length === 0) process.exit(0)
 
 const { status, error } = spawnSync(
-  join(root, 'node_modules/.bin/clang-format'),
+  clangFormat.getNativeBinary(),
   [...(write ? ['-i'] : ['--dry-run', '--Werror']), ...files],
   { stdio: 'inherit' },
 )

@@ -15,8 +15,16 @@ export async function runTests(args, check) {
   const report = join(ROOT, '.cache', `tests-${process.pid}.json`)
   mkdirSync(join(ROOT, '.cache'), { recursive: true })
   const vitest = join(ROOT, 'node_modules/vitest/vitest.mjs')
+  const config = join(ROOT, 'scripts/all-tests.config.ts')
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`]
-  const exitCode = await onTerminal(process.execPath, [vitest, 'run', ...reporters, ...args])
+  const exitCode = await onTerminal(process.execPath, [
+    vitest,
+    'run',
+    '--config',
+    config,
+    ...reporters,
+    ...args,
+  ])
   const counts = countTests(readReport(report), exitCode)
   if (args.length === 0) {
     try {

@@ -13,6 +13,7 @@
 
 #include <array>
 #include <cstdint>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -147,10 +148,43 @@ inline ScalarType dtype_from_libtorch(int32_t code) {
                                                                 : ScalarType::Undefined;
 }
 
+/// The bytes of a tensor's contiguous rows, and a common divisor of the distances between them (0:
+/// one row).
+struct RowPitch {
+  uintptr_t width, pitch;
+};
+
+inline RowPitch row_pitch(const View& v) {
+  RowPitch rows{static_cast<uintptr_t>(v.itemsize), 0};
+  bool inner = true;  // still within the contiguous dimensions at the end
+  for (int64_t d = v.dim - 1; d >= 0; --d) {
+    if (v.size(d) == 1) continue;
+    const auto stride = static_cast<uintptr_t>(v.stride(d) * v.itemsize);
+    inner = inner && stride == rows.width;
+    if (inner)
+      rows.width *= static_cast<uintptr_t>(v.size(d));
+    else
+      rows.pitch = std::gcd(rows.pitch, stride);
+  }
+  return rows;
+}
+
+/// Whether two tensors share memory. Exact for tensors of contiguous rows at strides that have a
+/// common divisor as long as the rows, such as the parts of a fused projection; otherwise their
+/// whole spans are compared.
 inline bool overlap(const View& a, const View& b) {
   const auto a_begin = reinterpret_cast<uintptr_t>(a.data),
              b_begin = reinterpret_cast<uintptr_t>(b.data);
-  return a_begin < b_begin + b.span() && b_begin < a_begin + a.span();
+  const auto a_span = static_cast<uintptr_t>(a.span()), b_span = static_cast<uintptr_t>(b.span());
+  if (a_span == 0 || b_span == 0 || a_begin >= b_begin + b_span || b_begin >= a_begin + a_span)
+    return false;
+  // Every row of a begins at the same place modulo the pitch, and so does every row of b.
+  const RowPitch a_rows = row_pitch(a), b_rows = row_pitch(b);
+  const uintptr_t pitch = std::gcd(a_rows.pitch, b_rows.pitch);
+  if (pitch == 0) return true;
+  const uintptr_t a_place = a_begin % pitch, b_place = b_begin % pitch;
+  const uintptr_t from_a_to_b = (b_place + pitch - a_place) % pitch;
+  return from_a_to_b < a_rows.width || from_a_to_b + b_rows.width > pitch;
 }
 
 }  // namespace detail
@@ -225,21 +259,21 @@ class Check {
            v.layout());
   }
 
-  /// The tensor as rows at one stride: a contiguous tensor, or a slice of the last dimension of
-  /// one.
-  Rows rows(const View& v) const {
+  /// The tensor as rows at one stride, a row being dimensions `first` and up (the last one by
+  /// default): a contiguous tensor, or a slice of the rows of one.
+  Rows rows(const View& v, int64_t first = -1) const {
     if (v.dim < 1) fail(v.name, "at least 1 dimension", "a scalar");
-    Rows rows{v.count(0, v.dim - 1), v.size(-1), v.size(-1)};
+    if (first < 0) first += v.dim;
+    Rows rows{v.count(0, first), v.count(first, v.dim), 0};
+    rows.stride = rows.width;
     if (rows.count == 0 || rows.width == 0) return rows;
-    bool regular = rows.width == 1 || v.stride(-1) == 1;
+    bool regular = v.contiguous_from(first);
     int64_t expected =
         0;  // stride of the next dimension to the left; 0 while none has more than one row
-    for (int64_t d = v.dim - 2; d >= 0; --d) {
+    for (int64_t d = first - 1; d >= 0; --d) {
       if (v.size(d) == 1) continue;
-      if (expected == 0)
-        rows.stride = v.stride(d);
-      else
-        regular = regular && v.stride(d) == expected;
+      if (expected == 0) rows.stride = v.stride(d);
+      regular = regular && (expected == 0 || v.stride(d) == expected);
       expected = v.stride(d) * v.size(d);
     }
     if (!regular) fail(v.name, "rows of contiguous elements at one stride", v.layout());
@@ -247,11 +281,24 @@ class Check {
   }
 
   /// Rows of an argument that is written: they may not overlap each other.
-  Rows rows(const MutableView& v) const {
-    const Rows rows = this->rows(static_cast<const View&>(v));
+  Rows rows(const MutableView& v, int64_t first = -1) const {
+    const Rows rows = this->rows(static_cast<const View&>(v), first);
     if (rows.count > 1 && rows.stride < rows.width)
       fail(v.name, "rows that do not overlap", v.layout());
     return rows;
+  }
+
+  /// The values of a contiguous integer tensor of type Integer: none lies outside `least` … `most`.
+  template <typename Integer>
+  void values(const View& v, Integer least, Integer most) const {
+    const Integer* const values = v.as<Integer>();
+    const int64_t count = v.numel();
+    bool inside = true;  // without an early exit the loop is vectorised
+    for (int64_t i = 0; i < count; ++i) inside &= (values[i] >= least) & (values[i] <= most);
+    if (inside) return;
+    int64_t i = 0;
+    while (values[i] >= least && values[i] <= most) ++i;
+    fail(v.name, text("values from ", least, " to ", most), text(values[i], " at position ", i));
   }
 
   /// Memory of its own: `out` shares none with `in`.

@@ -8,13 +8,7 @@
 namespace vllm_ops::cpu::kernels::VLLM_OPS_ISA_NAMESPACE {
 namespace {
 
-/// exp of -|x| never overflows, so that silu(x) keeps its relative accuracy where it fades away
-/// below -88.
-inline Vec silu(const Vec& x) {
-  const Vec e = exp(x.abs().neg());
-  const Vec numerator = Vec::blendv(e, Vec(1.0f), x >= Vec(0.0f));
-  return x * numerator / (e + Vec(1.0f));
-}
+inline Vec silu(const Vec& x) { return x / (exp(x.neg()) + Vec(1.0f)); }
 
 }  // namespace
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // rms_norm: out = x / sqrt(mean(x²) + epsilon) * weight over a row.
-// A row is read twice, the second time out of the cache. float32 inside, one rounding at the end.
-// Definition: vLLM's RMSNorm.
+// fused_add_rms_norm: residual = input + residual, then input = rms_norm(residual): the norm is
+// that of the sum as it was rounded, so that the next layer sees the same residual. A row is read
+// twice, the second time out of the cache. float32 inside, one rounding at each store. Definition:
+// vLLM's RMSNorm.
 
 #include <cmath>
 
@@ -11,24 +13,31 @@
 namespace vllm_ops::cpu::kernels::VLLM_OPS_ISA_NAMESPACE {
 namespace {
 
-/// Sum of the squares of a row. Four sums side by side hide the latency of the additions.
-template <typename T>
-inline float sum_of_squares(const T* row, int64_t width) {
-  Vec sums[4] = {Vec(0.0f), Vec(0.0f), Vec(0.0f), Vec(0.0f)};
-  int64_t i = 0;
-  for (; i + 2 * kStep <= width; i += 2 * kStep) {
-    const Pair a = load(row + i, FullStep{}), b = load(row + i + kStep, FullStep{});
-    sums[0] = at::vec::fmadd(a.lo, a.lo, sums[0]);
-    sums[1] = at::vec::fmadd(a.hi, a.hi, sums[1]);
-    sums[2] = at::vec::fmadd(b.lo, b.lo, sums[2]);
-    sums[3] = at::vec::fmadd(b.hi, b.hi, sums[3]);
+/// Sum of squares in four sums side by side, which hides the latency of the additions.
+class SumOfSquares {
+ public:
+  void add(const Pair& x) {
+    even_.lo = at::vec::fmadd(x.lo, x.lo, even_.lo);
+    even_.hi = at::vec::fmadd(x.hi, x.hi, even_.hi);
+    std::swap(even_, odd_);
   }
-  for_steps(width - i, [&](int64_t j, auto count) {
-    const Pair a = load(row + i + j, count);
-    sums[0] = at::vec::fmadd(a.lo, a.lo, sums[0]);
-    sums[1] = at::vec::fmadd(a.hi, a.hi, sums[1]);
+  float total() const { return sum((even_.lo + even_.hi) + (odd_.lo + odd_.hi)); }
+
+ private:
+  Pair even_{Vec(0.0f), Vec(0.0f)}, odd_{Vec(0.0f), Vec(0.0f)};
+};
+
+inline Vec scale_of(const SumOfSquares& squares, int64_t width, float epsilon) {
+  return Vec(1.0f / std::sqrt(squares.total() / static_cast<float>(width) + epsilon));
+}
+
+/// out = x * scale * weight over a row.
+template <typename T>
+inline void normalize(T* out, const T* x, const T* weight, const Vec& scale, int64_t width) {
+  for_steps(width, [=](int64_t i, auto count) {
+    const Pair v = load(x + i, count), w = load(weight + i, count);
+    store(out + i, Pair{v.lo * scale * w.lo, v.hi * scale * w.hi}, count);
   });
-  return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
 }  // namespace
@@ -40,14 +49,30 @@ void rms_norm(T* out,           // [rows, width], rows out_stride apart; may be 
               float epsilon, int64_t rows, int64_t width, int64_t out_stride,
               int64_t input_stride) {
   for (int64_t row = 0; row < rows; ++row, out += out_stride, input += input_stride) {
-    const Vec scale(1.0f /
-                    std::sqrt(sum_of_squares(input, width) / static_cast<float>(width) + epsilon));
-    for_steps(width, [=](int64_t i, auto count) {
-      const Pair x = load(input + i, count), w = load(weight + i, count);
-      store(out + i, Pair{x.lo * scale * w.lo, x.hi * scale * w.hi}, count);
-    });
+    SumOfSquares squares;
+    for_steps(width, [&](int64_t i, auto count) { squares.add(load(input + i, count)); });
+    normalize(out, input, weight, scale_of(squares, width, epsilon), width);
   }
 }
 VLLM_OPS_CPU_INSTANTIATE(rms_norm)
+
+template <typename T>
+void fused_add_rms_norm(T* input,         // [rows, width], rows input_stride apart
+                        T* residual,      // [rows, width], rows residual_stride apart
+                        const T* weight,  // [width]
+                        float epsilon, int64_t rows, int64_t width, int64_t input_stride,
+                        int64_t residual_stride) {
+  for (int64_t row = 0; row < rows; ++row, input += input_stride, residual += residual_stride) {
+    SumOfSquares squares;
+    for_steps(width, [&](int64_t i, auto count) {
+      const Pair x = load(input + i, count), r = load(residual + i, count);
+      const Pair added = rounded<T>(Pair{x.lo + r.lo, x.hi + r.hi});
+      store(residual + i, added, count);
+      squares.add(added);
+    });
+    normalize(input, residual, weight, scale_of(squares, width, epsilon), width);
+  }
+}
+VLLM_OPS_CPU_INSTANTIATE(fused_add_rms_norm)
 
 }  // namespace vllm_ops::cpu::kernels::VLLM_OPS_ISA_NAMESPACE

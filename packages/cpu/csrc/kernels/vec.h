@@ -7,6 +7,7 @@
 #include <ATen/cpu/vec/vec.h>
 
 #include <cstdint>
+#include <limits>
 #include <tuple>
 #include <type_traits>
 
@@ -88,6 +89,34 @@ inline void store(T* p, const Pair& v, Count count) {
   }
 }
 
+/// The value that a store leaves in memory, as float32.
+template <typename T>
+inline Pair rounded(const Pair& v) {
+  if constexpr (std::is_same_v<T, float>)
+    return v;
+  else
+    return convert(round_to(T{}, v));
+}
+
+/// Loads one vector of `kLanes` elements as float32.
+inline Vec load_lanes(const float* p) { return Vec::loadu(p); }
+inline Vec load_lanes(const BFloat16* p) {
+  Vec v;
+  at::vec::load_fp32_from_bf16(p, v);
+  return v;
+}
+inline Vec load_lanes(const Half* p) {
+  Vec v;
+  at::vec::load_fp32_from_fp16(p, v);
+  return v;
+}
+
+/// Loads the first `count` <= kLanes elements as float32, zero behind them.
+template <typename T>
+inline Vec load_lanes(const T* p, int64_t count) {
+  return count == kLanes ? load_lanes(p) : load(p, count).lo;
+}
+
 /// Sum of the lanes.
 inline float sum(const Vec& v) {
   alignas(64) float lanes[kLanes];
@@ -97,20 +126,14 @@ inline float sum(const Vec& v) {
   return lanes[0];
 }
 
-/// 2^n for an integer n (held in float32) from -126 to 127.
-inline Vec exp2_integer(const Vec& n) {
-  const auto bits = (at::vec::convert_to_int_of_same_size(n) + at::vec::Vectorized<int32_t>(127))
-                    << at::vec::Vectorized<int32_t>(23);
-  return at::vec::cast<float>(bits);
-}
-
-/// exp(x) within 2 ulp, subnormal results included; inf above 88.73, 0 below -104, NaN of NaN.
+/// exp(x) within 2 ulp: inf above 88.72, 0 below -87.33 (where the exact value is subnormal), NaN
+/// of NaN.
 inline Vec exp(const Vec& x) {
+  using Int = at::vec::Vectorized<int32_t>;
   // x = n ln2 + r with |r| <= ln2 / 2. ln2 is split in two so that n * kLn2High is exact.
   constexpr float kLog2E = 1.44269504f, kLn2High = 0.693145752f, kLn2Low = 1.42860677e-6f;
-  // Outside these the result is 0 or inf anyway, and inside n / 2 stays in the range of
-  // exp2_integer.
-  const Vec clamped = at::vec::clamp(x, Vec(-110.0f), Vec(100.0f));
+  constexpr float kLowest = -87.33f, kHighest = 88.72f;
+  const Vec clamped = at::vec::clamp(x, Vec(kLowest), Vec(kHighest));
   const Vec n = (clamped * Vec(kLog2E)).round();
   Vec r = at::vec::fnmadd(n, Vec(kLn2High), clamped);
   r = at::vec::fnmadd(n, Vec(kLn2Low), r);
@@ -121,10 +144,13 @@ inline Vec exp(const Vec& x) {
   p = at::vec::fmadd(p, r, Vec(0.5f));
   p = at::vec::fmadd(p, r, Vec(1.0f));
   p = at::vec::fmadd(p, r, Vec(1.0f));
-  // In two factors, as 2^n itself leaves the range of normal numbers at both ends.
-  const Vec half = (n * Vec(0.5f)).floor();
-  const Vec scaled = p * exp2_integer(half) * exp2_integer(n - half);
-  return Vec::blendv(scaled, x, x.isnan());
+  // 2^n by its bits; n is at most 128, one more than they hold, hence half of it and twice.
+  const Int exponent = at::vec::convert_to_int_of_same_size(n) + Int(126);
+  const Vec half_power = at::vec::cast<float>(exponent << Int(23));
+  const Vec power = p * half_power * Vec(2.0f);
+  const Vec inside =
+      Vec::blendv(power, Vec(std::numeric_limits<float>::infinity()), x > Vec(kHighest));
+  return Vec::blendv(Vec::blendv(inside, Vec(0.0f), x < Vec(kLowest)), x, x.isnan());
 }
 
 }  // namespace vllm_ops::cpu::kernels::VLLM_OPS_ISA_NAMESPACE

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf } from './errors'
 import type { WheelLock } from './wheel-lock'
@@ -34,13 +34,8 @@ export function folderState(
   try {
     return readFileSync(join(folder, MARKER), 'utf8') === markerText(locks) ? 'complete' : 'outdated'
   } catch (error) {
-    if (errnoOf(error) === 'ENOTDIR') return 'foreign'
-    if (errnoOf(error) !== 'ENOENT') throw error
+    if (errnoOf(error) !== 'ENOENT' && errnoOf(error) !== 'ENOTDIR') throw error
   }
-  try {
-    return readdirSync(folder).length > 0 ? 'foreign' : 'absent'
-  } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') throw error
-    return 'absent'
-  }
+  if (!existsSync(folder)) return 'absent'
+  return statSync(folder).isDirectory() && readdirSync(folder).length === 0 ? 'absent' : 'foreign'
 }

@@ -27,6 +27,16 @@ export function scope<T>(fn: () => T): T {
     : scopeSync(fn)
 }
 
+/**
+ * Takes a tensor out of the scope that it was made in: it lives until `dispose()`, as if there were no scope. For what is made on
+ * the first use and kept for later ones.
+ */
+export function keep<T extends Tensor>(tensor: T): T {
+  current?.delete(tensor)
+  storage.getStore()?.delete(tensor)
+  return tensor
+}
+
 function scopeSync<T>(fn: () => T): T {
   const outer = current
   const made: Tensors = new Set()

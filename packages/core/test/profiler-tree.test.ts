@@ -115,8 +115,26 @@ describe('buildPhases', () => {
     ])
     expect(row(phases[0], '(outside modules)').self_cpu_us).toBe(100)
     expect(row(phases[1], 'aten::mv')).toMatchObject({ calls: 2, total_cpu_us: 5 })
-    // A phase inside a phase is a range of it.
-    expect(row(phases[1], 'prefill')).toMatchObject({ kind: 'other', total_cpu_us: 1 })
+  })
+
+  it('makes a phase inside a phase a part of it', () => {
+    const prefill: ScopeInfo = { kind: 'phase', name: 'prefill' }
+    const step: ScopeInfo = { kind: 'phase', name: 'step' }
+    const phases = build(
+      [
+        event('scope', ROOT.label, 0, 100_000),
+        event('scope', scopeLabel(prefill), 10_000, 90_000),
+        event('scope', scopeLabel(step), 20_000, 80_000),
+        event('scope', scopeLabel(MODEL), 30_000, 50_000),
+        event('op', 'aten::argmax', 60_000, 65_000),
+      ],
+      { scope: scopes(prefill, step, MODEL) },
+    )
+    expect(phases.map(({ name }) => name)).toEqual(['prefill'])
+    const outside = row(phases[0], '(outside modules)')
+    expect(row(phases[0], 'LlamaModel')).toMatchObject({ parent: null, total_cpu_us: 20 })
+    expect(outside).toMatchObject({ self_cpu_us: 55, total_cpu_us: 60, calls: 0 })
+    expect(row(phases[0], 'aten::argmax').parent).toBe(outside.id)
   })
 
   it('books kernels under the op that launched them, also when they run later', () => {
@@ -153,7 +171,7 @@ describe('buildPhases', () => {
       ],
       {
         scope: scopes(RMS_NORM),
-        idle: new Map([['run', 30_000]]),
+        idle: new Map([[ROOT.label, 30_000]]),
         scopeCost: { inside: 1_000, outside: 500 },
       },
     )
@@ -188,7 +206,7 @@ describe('buildPhases', () => {
       const random = uniform(seed + 1000)
       const phases = build(events, {
         scope,
-        idle: new Map([['run', random() * 5e5]]),
+        idle: new Map([[ROOT.label, random() * 5e5]]),
         scopeCost: { inside: random() * 200, outside: random() * 200 },
       })
       const [phase] = phases

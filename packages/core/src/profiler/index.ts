@@ -53,8 +53,9 @@ export function exitScope(id: ScopeId): void {
 }
 
 /**
- * Marks what `fn` does as one phase (`prefill`, `decode[0]`) of the running profile; phases of one name are added up.
- * Where phases are marked, what runs outside them is left out. Only calls `fn` while not profiling.
+ * Marks what `fn` does as one phase (`prefill`, `decode[0]`) of the running profile; phases of one name are added up,
+ * and a phase inside a phase is part of it. Where phases are marked, what runs outside them is left out. Only calls
+ * `fn` while not profiling.
  */
 export function phase<T>(name: string, fn: () => T | Promise<T>): Promise<T> {
   return profiler.phase(name, fn)

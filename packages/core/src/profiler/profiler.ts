@@ -29,14 +29,21 @@ export interface ProfileOptions {
 const KINETO_SILENT = '99'
 const ROOT_LABEL = 'vllm-ops: profile'
 
+/** A scope between its opening and its closing. */
+interface OpenScope {
+  /** Undefined for scopes of the profiler's own. */
+  id: ScopeId | undefined
+  isPhase: boolean
+}
+
 /** The profiler of a process: PyTorch's own, and the scopes that say which module an op belongs to. */
 export class Profiler {
   private active = false
   /** Labels by id, and what they stand for. */
   private readonly labels: string[] = []
   private readonly scopes = new Map<string, { id: ScopeId; info: ScopeInfo }>()
-  /** Scopes that are open while profiling, outermost first; null is a scope of the profiler's own. */
-  private open: (ScopeId | null)[] = []
+  /** Scopes that are open while profiling, outermost first. */
+  private readonly open: OpenScope[] = []
   private idle = new Map<string, number>()
 
   /** @param cuda says whether there are kernels on CUDA to record */
@@ -69,7 +76,7 @@ export class Profiler {
         fix: 'pass what defineScope() returned',
       })
     }
-    this.push(id, label)
+    this.push(label, id)
   }
 
   /**
@@ -77,23 +84,19 @@ export class Profiler {
    * not open, as one that was entered before the profile began.
    */
   exitScope(id: ScopeId): void {
-    const at = this.open.lastIndexOf(id)
+    const at = this.open.findLastIndex((scope) => scope.id === id)
     if (at >= 0) this.closeTo(at)
   }
 
   /**
-   * Marks what `fn` does as one phase of the running profile; phases of one name are added up. Where phases are
-   * marked, what runs outside them is left out. Only calls `fn` while not profiling.
+   * Marks what `fn` does as one phase of the running profile; phases of one name are added up, and a phase inside a
+   * phase is part of it. Where phases are marked, what runs outside them is left out. Only calls `fn` while not
+   * profiling.
    */
   async phase<T>(name: string, fn: () => T | Promise<T>): Promise<T> {
     if (!this.active) return await fn()
     const id = this.defineScope({ kind: 'phase', name })
-    return await this.timed(
-      name,
-      () => this.enterScope(id),
-      fn,
-      () => this.exitScope(id),
-    )
+    return await this.inside(this.labels[id]!, fn)
   }
 
   /**
@@ -125,12 +128,7 @@ export class Profiler {
         native.scopeEnter(CALIBRATION_LABEL)
         native.scopeExit()
       }
-      result = await this.timed(
-        name,
-        () => this.push(null, ROOT_LABEL),
-        fn,
-        () => this.closeTo(0),
-      )
+      result = await this.inside(ROOT_LABEL, fn)
     } finally {
       this.active = false
       events = native.profilerStop()
@@ -157,27 +155,27 @@ export class Profiler {
     }
   }
 
-  /** Runs `fn` between `enter` and `exit`, and books how long the event loop waited meanwhile. */
-  private async timed<T>(
-    name: string,
-    enter: () => void,
-    fn: () => T | Promise<T>,
-    exit: () => void,
-  ): Promise<T> {
+  /** Runs `fn` in a scope of this label, and books for the label how long the event loop waited meanwhile. */
+  private async inside<T>(label: string, fn: () => T | Promise<T>): Promise<T> {
+    const isNested = this.open.some((scope) => scope.isPhase)
     const before = performance.eventLoopUtilization()
-    enter()
+    const scope = this.push(label, undefined, label !== ROOT_LABEL)
     try {
       return await fn()
     } finally {
-      exit()
+      // By identity: a phase of the same name may be open inside or have followed.
+      const at = this.open.indexOf(scope)
+      if (at >= 0) this.closeTo(at)
       const { idle } = performance.eventLoopUtilization(before)
-      this.idle.set(name, (this.idle.get(name) ?? 0) + idle * 1e6)
+      if (!isNested) this.idle.set(label, (this.idle.get(label) ?? 0) + idle * 1e6)
     }
   }
 
-  private push(id: ScopeId | null, label: string): void {
+  private push(label: string, id?: ScopeId, isPhase = false): OpenScope {
     this.native().scopeEnter(label)
-    this.open.push(id)
+    const scope = { id, isPhase }
+    this.open.push(scope)
+    return scope
   }
 
   private closeTo(depth: number): void {

@@ -20,7 +20,7 @@ export interface TreeInput {
   scope: (label: string) => ScopeInfo | undefined
   /** The scope around everything profiled: the only phase if none was marked inside. */
   root: { label: string; name: string }
-  /** Nanoseconds in which the event loop waited, by phase name. */
+  /** Nanoseconds in which the event loop waited, by the label of the phase. */
   idle: ReadonlyMap<string, number>
   scopeCost: ScopeCost
 }
@@ -43,7 +43,7 @@ export function buildPhases(input: TreeInput): ProfilePhase[] {
   for (const event of input.events) {
     if (isDeviceEvent(event)) addDeviceEvent(event, [...phases.values()])
   }
-  return [...phases.values()].map((phase) => phase.finish(input.idle.get(phase.name) ?? 0))
+  return [...phases.values()].map((phase) => phase.finish())
 }
 
 /** Merged equal siblings, while the tree grows. Times in nanoseconds. */
@@ -115,8 +115,8 @@ class PhaseTree {
     node.selfDevice += Math.max(0, event.end - event.start)
   }
 
-  /** The phase's rows, `idle` nanoseconds of its time outside modules having been spent waiting. */
-  finish(idle: number): ProfilePhase {
+  finish(): ProfilePhase {
+    const idle = this.input.idle.get(this.windows[0]!.name) ?? 0
     const idleNode = newNode('other', ACCOUNTING_ROWS.idle)
     idleNode.selfCpu = Math.min(idle, this.outside.selfCpu)
     this.outside.selfCpu -= idleNode.selfCpu
@@ -149,7 +149,6 @@ class PhaseTree {
       parent.used += end - event.start
       if (isScope) parent.scopes++
       const node = this.enter(parent, event)
-      node.calls++
       if (event.correlation !== 0 && event.kind !== 'other') this.ops.set(event.correlation, node)
       open.push({ node, start: event.start, end, isScope, used: 0, scopes: 0 })
     }
@@ -168,20 +167,24 @@ class PhaseTree {
 
   /** The node that `event` counts in. Scopes outside modules are rows at the top; the rest nests as it ran. */
   private enter(parent: Frame, event: RawEvent): Node {
-    const { path } = parent.node
-    if (event.kind !== 'scope') {
-      const node = newNode(event.kind === 'op' ? 'op' : 'other', event.name, path)
-      return merge(parent.node.children, {
-        ...node,
-        shapes: event.shapes,
-        dtypes: event.dtypes.map(torchDtype),
-      })
-    }
-    const siblings = parent.node === this.outside ? this.top : parent.node.children
-    const scope = this.input.scope(event.name)
-    if (scope?.kind !== 'module') return merge(siblings, newNode('other', scope?.name ?? event.name, path))
-    return merge(siblings, { ...newNode('module', scope.class, scope.path), weight: scope.weight ?? null })
+    const scope = event.kind === 'scope' ? this.input.scope(event.name) : undefined
+    // A phase inside a phase is no row: what runs in it runs in the outer one.
+    if (scope?.kind === 'phase') return parent.node
+    const atTop = event.kind === 'scope' && parent.node === this.outside
+    const node = merge(atTop ? this.top : parent.node.children, describe(event, scope, parent.node.path))
+    node.calls++
+    return node
   }
+}
+
+/** The node of one event below a module at `path`. */
+function describe(event: RawEvent, scope: ScopeInfo | undefined, path: string): Node {
+  if (scope?.kind === 'module') {
+    return { ...newNode('module', scope.class, scope.path), weight: scope.weight ?? null }
+  }
+  if (event.kind === 'scope') return newNode('other', scope?.name ?? event.name, path)
+  const node = newNode(event.kind === 'op' ? 'op' : 'other', event.name, path)
+  return { ...node, shapes: event.shapes, dtypes: event.dtypes.map(torchDtype) }
 }
 
 function newNode(kind: ProfileRowKind, name: string, path = ''): Node {

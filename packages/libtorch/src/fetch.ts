@@ -6,7 +6,7 @@ import { extractWheel, verifyWheel } from './extract'
 import { withLock } from './lock-file.mjs'
 import { folderState, MARKER, markerText } from './marker'
 import { downloadWheel } from './pip'
-import { keptBytes, type WheelLock } from './wheel-lock'
+import { keptBytes, peakBytes, type WheelLock } from './wheel-lock'
 
 /** How far a fetch is. */
 export interface FetchProgress {
@@ -141,7 +141,7 @@ class Place {
 
   /** Throws `E_DISK_FULL` before half a gigabyte is downloaded in vain. */
   async checkSpace(): Promise<void> {
-    const needed = keptBytes(this.locks) + Math.max(...this.locks.map(({ size }) => size))
+    const needed = peakBytes(this.locks)
     const { bavail, bsize } = await statfs(this.parent)
     if (bavail * bsize < needed)
       throw diskFull(

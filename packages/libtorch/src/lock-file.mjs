@@ -134,9 +134,13 @@ async function identity(pid) {
 
 /** @param {number} pid */
 async function startTime(pid) {
-  // The 22nd field, counted after the command, which may itself hold spaces and parentheses.
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined)
-  if (stat !== undefined) return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? UNKNOWN
+  if (stat !== undefined) {
+    // Field 3 is the state and 22 the start, counted past the command, which may itself hold spaces and parentheses.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    // A process that ended and that its parent has not asked after is still listed.
+    return 'ZX'.includes(fields[0] ?? '') ? '' : (fields[19] ?? UNKNOWN)
+  }
   try {
     process.kill(pid, 0)
     return UNKNOWN

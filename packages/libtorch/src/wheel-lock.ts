@@ -65,3 +65,16 @@ export function keptBytes(locks: readonly WheelLock[]): number {
   for (const lock of locks) for (const part of [...lock.files, ...(lock.trees ?? [])]) sum += part.size
   return sum
 }
+
+/** Bytes that the disk must have free to fetch these wheels one after the other. */
+export function peakBytes(locks: readonly WheelLock[]): number {
+  let kept = 0
+  let peak = 0
+  for (const lock of locks) {
+    const own = keptBytes([lock])
+    // pip downloads to a temporary file and copies it; both are there for a moment.
+    peak = Math.max(peak, kept + 2 * lock.size, kept + lock.size + own)
+    kept += own
+  }
+  return peak
+}

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -44,6 +46,23 @@ test.for([
 ] as const)('a lock whose process %s holds nobody up', async ([, change]) => {
   writeFileSync(path, JSON.stringify({ ...(await mine()), ...change }))
   expect(await withLock(path, async () => 'mine', { signal: AbortSignal.timeout(2000) })).toBe('mine')
+})
+
+test('nor does a lock whose process has ended, though its parent has not noticed', async () => {
+  // The child of the shell ends at once; `exec` makes the shell a program that never asks after it.
+  const parent = spawn('sh', ['-c', 'sleep 0 & echo $!; exec sleep 60'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  try {
+    const [line] = await once(parent.stdout, 'data')
+    const pid = Number(line)
+    while (!readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ')) await sleep(10)
+    const started = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ')[19]
+    writeFileSync(path, JSON.stringify({ ...(await mine()), pid, started }))
+    expect(await withLock(path, async () => 'mine', { signal: AbortSignal.timeout(2000) })).toBe('mine')
+  } finally {
+    parent.kill()
+  }
 })
 
 test.for([

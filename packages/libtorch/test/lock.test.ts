@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest'
 import { TORCH_VERSION } from '../src'
 import { torchLock } from '../src/torch-lock'
-import { keptBytes, parseWheelName } from '../src/wheel-lock'
+import { keptBytes, parseWheelName, peakBytes } from '../src/wheel-lock'
 
 test.for(torchLock())('the lock of $file is well-formed', (wheel) => {
   expect(() => parseWheelName(wheel.file)).not.toThrow()
@@ -30,14 +30,24 @@ test('the name of a wheel tells what pip is asked for', () => {
   expect(() => parseWheelName('a-1.tar.gz')).toThrow("not a wheel's file name")
 })
 
-test('the space needed is that of files and folders', () => {
-  const sha256 = ''
-  const files = [{ path: 'a', size: 1, sha256 }]
-  const trees = [{ path: 'b/', files: 2, size: 20, sha256 }]
-  expect(
-    keptBytes([
-      { file: '', size: 0, sha256, files, trees },
-      { file: '', size: 0, sha256, files },
-    ]),
-  ).toBe(22)
+const sha256 = ''
+const small = { file: 'small', size: 10, sha256, files: [{ path: 'a', size: 90, sha256 }] }
+const large = {
+  file: 'large',
+  size: 100,
+  sha256,
+  files: [{ path: 'b', size: 1, sha256 }],
+  trees: [{ path: 'c/', files: 2, size: 20, sha256 }],
+}
+
+test('what is kept is files and folders', () => {
+  expect(keptBytes([small, large])).toBe(111)
+})
+
+test.for([
+  ['the wheel and what is kept of it', [small], 100],
+  ['the wheel twice, as pip copies it', [large], 200],
+  ['what is kept of the wheels before', [small, large], 290],
+] as const)('the space needed meanwhile counts %s', ([, locks, bytes]) => {
+  expect(peakBytes(locks)).toBe(bytes)
 })

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Launcher of the writes into the paged key and value caches.
+
+#include <vllm_ops/check.h>
+#include <vllm_ops/kernel.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "isa.h"
+#include "paged_cache.h"
+#include "parallel.h"
+
+namespace vllm_ops::cpu {
+
+VLLM_OPS_CPU_KERNEL(reshape_and_cache, T* key_cache, T* value_cache, const T* key, const T* value,
+                    const int64_t* slots, const int64_t* order, int64_t count, int64_t key_stride,
+                    int64_t value_stride, const PagedLayout& layout)
+
+namespace {
+
+/// The tokens that have a slot, those of neighbouring slots next to each other: whole rows of a
+/// value block are then written at once, however the scheduler mixed the sequences.
+std::vector<int64_t> order_by_slot(const int64_t* slots, int64_t count) {
+  std::vector<int64_t> order;
+  order.reserve(static_cast<std::size_t>(count));
+  bool sorted = true;
+  int64_t last = -1;
+  for (int64_t token = 0; token < count; ++token) {
+    if (slots[token] < 0) continue;
+    sorted = sorted && slots[token] >= last;
+    last = slots[token];
+    order.push_back(token);
+  }
+  if (!sorted)
+    std::stable_sort(order.begin(), order.end(),
+                     [slots](int64_t a, int64_t b) { return slots[a] < slots[b]; });
+  return order;
+}
+
+}  // namespace
+
+void reshape_and_cache(const Tensor& key, const Tensor& value, Tensor& key_cache,
+                       Tensor& value_cache, const Tensor& slot_mapping,
+                       std::string_view kv_cache_dtype, double) {
+  constexpr Check check("reshape_and_cache");
+  const View k = check.input("key", key), v = check.input("value", value);
+  const View slots = check.input("slot_mapping", slot_mapping);
+  const MutableView kc = check.output("key_cache", key_cache),
+                    vc = check.output("value_cache", value_cache);
+  check.floating(k);
+  check.rank(k, 3);
+  check.same_dtype(v, k);
+  check.same_shape(v, k);
+  const PagedLayout layout = check_paged_caches(check, kc, vc, kv_cache_dtype);
+  check.same_dtype(kc, k);
+  check.size(k, 1, layout.heads, "the heads of 'key_cache'");
+  check.size(k, 2, layout.head_size, "the head size of 'key_cache'");
+  const Rows k_rows = check.rows(k, 1), v_rows = check.rows(v, 1);
+  check.dtype(slots, ScalarType::Long);
+  check.rank(slots, 1);
+  check.size(slots, 0, k.size(0), "the tokens of 'key'");
+  check.contiguous(slots);
+  check.disjoint(vc, kc);
+  for (const MutableView& cache : {kc, vc})
+    for (const View& input : {k, v, slots}) check.disjoint(cache, input);
+  check.values<int64_t>(slots, std::numeric_limits<int64_t>::min(),
+                        layout.blocks * layout.block_size - 1);
+  if (k.numel() == 0) return;
+
+  const auto order = order_by_slot(slots.as<int64_t>(), slots.size(0));
+  const auto write = [&]<typename T>() {
+    const auto kernel = kernels::reshape_and_cache<T>.select();
+    const int64_t bytes = 4 * k_rows.width * k.itemsize;
+    parallel_for_bytes(static_cast<int64_t>(order.size()), bytes, [&](int64_t begin, int64_t end) {
+      kernel(kc.as<T>(), vc.as<T>(), k.as<T>(), v.as<T>(), slots.as<int64_t>(),
+             order.data() + begin, end - begin, k_rows.stride, v_rows.stride, layout);
+    });
+  };
+  // A copy of bits: only the size of the elements counts.
+  if (k.itemsize == 2)
+    write.template operator()<uint16_t>();
+  else
+    write.template operator()<uint32_t>();
+}
+VLLM_OPS_KERNEL(CPU, reshape_and_cache, reshape_and_cache)
+
+}  // namespace vllm_ops::cpu

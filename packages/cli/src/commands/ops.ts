@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Command } from 'commander'
+import { nonEmpty } from '../options'
+import { printJson } from '../terminal'
+
+/** An op of the dispatcher: an element of `ops --json`. */
+interface OpReport {
+  /** `vllm_ops::rms_norm`, with the overload where it has one: `aten::add.Tensor`. */
+  name: string
+  /** As the dispatcher prints it. */
+  schema: string
+  /** For each backend that is ready: whether a kernel of the op is registered for it. */
+  backends: Record<string, boolean>
+}
+
+/** `vllm-ops ops`: the ops in the dispatcher once everything installed is loaded. */
+export function addOps(program: Command): void {
+  program
+    .command('ops')
+    .description('list the ops in the dispatcher, and which backend has a kernel for each')
+    .option('--namespace <name>', 'list the ops of this namespace, such as aten', nonEmpty, 'vllm_ops')
+    .option('--json', 'print JSON')
+    .action(async ({ namespace, json }: { namespace: string; json?: true }) => {
+      const reports = await listReports(namespace)
+      if (json) printJson(reports)
+      else process.stdout.write(reports.map(describe).join(''))
+    })
+}
+
+async function listReports(namespace: string): Promise<OpReport[]> {
+  const [{ hasKernel, listOps }, { startBackends }] = await Promise.all([
+    import('@vllm-ops/core'),
+    import('../backends'),
+  ])
+  const started = await startBackends()
+  const ready = started.flatMap(({ backend, report }) =>
+    backend && report.status === 'ready' ? [backend] : [],
+  )
+  return listOps(namespace).map(({ name, overload, schema }) => {
+    const opName = overload === '' ? name : `${name}.${overload}`
+    const backends = ready.map((backend) => [backend.name, hasKernel(opName, backend.dispatchKey)])
+    return { name: opName, schema, backends: Object.fromEntries(backends) }
+  })
+}
+
+function describe({ schema, backends }: OpReport): string {
+  const names = Object.keys(backends).filter((name) => backends[name])
+  return `${schema}\n    ${names.length > 0 ? names.join(', ') : 'no kernel'}\n`
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+import { setImmediate } from 'node:timers/promises'
+import { fromTypedArray, phase, scope, type Tensor, torch } from '@vllm-ops/core'
+import { createKvCache, type LayerCache } from '../kv-cache'
+import type { LlamaForCausalLM } from '../modules/llama'
+import { float32Rows, Sampler } from '../modules/sampler'
+import { logprobsOf } from '../sampling/sample'
+import { type LogitsRow, prepareInput } from './model-input'
+import { type ScheduledSequence, Scheduler, type SchedulerLimits } from './scheduler'
+import type { GeneratedToken, Sequence } from './sequence'
+import { TokenStream } from './token-stream'
+
+/** Runs all sequences of a model, batching those that run at the same time, and gives the event loop a turn after every step. */
+export class Engine {
+  readonly #model: LlamaForCausalLM
+  readonly #caches: readonly LayerCache[]
+  readonly #sampler = new Sampler('sampler')
+  readonly #scheduler: Scheduler
+  readonly #streams = new Map<Sequence, TokenStream>()
+  #running = false
+
+  constructor(model: LlamaForCausalLM, limits: SchedulerLimits) {
+    this.#model = model
+    this.#scheduler = new Scheduler(limits)
+    this.#caches = createKvCache(model.config, limits.numBlocks, model.dtype, model.device)
+  }
+
+  /** Runs a sequence and yields its tokens as they come. Leaving the loop early, or an abort, ends it. */
+  async *run(sequence: Sequence, signal?: AbortSignal): AsyncGenerator<GeneratedToken, void, undefined> {
+    signal?.throwIfAborted()
+    const stream = new TokenStream()
+    const abort = () => this.#fail(sequence, signal!.reason)
+    signal?.addEventListener('abort', abort, { once: true })
+    this.#streams.set(sequence, stream)
+    this.#scheduler.add(sequence)
+    if (!this.#running) void this.#loop()
+    try {
+      yield* stream
+    } finally {
+      signal?.removeEventListener('abort', abort)
+      this.#end(sequence)
+    }
+  }
+
+  /** Ends every sequence with this error and frees the cache. */
+  dispose(error: unknown): void {
+    for (const sequence of [...this.#streams.keys()]) this.#fail(sequence, error)
+    for (const { key, value } of this.#caches) {
+      key.dispose()
+      value.dispose()
+    }
+  }
+
+  #fail(sequence: Sequence, error: unknown): void {
+    this.#streams.get(sequence)?.fail(error)
+    this.#end(sequence)
+  }
+
+  #end(sequence: Sequence): void {
+    this.#scheduler.remove(sequence)
+    this.#streams.delete(sequence)
+  }
+
+  async #loop(): Promise<void> {
+    this.#running = true
+    while (!this.#scheduler.isEmpty) {
+      const batch = this.#scheduler.schedule()
+      try {
+        const isDecode = batch.every(
+          ({ sequence }) => sequence.numUncomputed === 1 && sequence.numComputed > 0,
+        )
+        await phase(isDecode ? 'decode' : 'prefill', () => scope(() => this.#step(batch)))
+      } catch (error) {
+        for (const { sequence } of batch) this.#fail(sequence, error)
+      }
+      await setImmediate()
+    }
+    this.#running = false
+  }
+
+  #step(batch: readonly ScheduledSequence[]): void {
+    for (const { sequence } of batch) sequence.startClock()
+    const { inputIds, positions, metadata, logitsIndices, rows } = prepareInput(batch, this.#model.device)
+    const logits = this.#model.call(inputIds, positions, this.#caches, metadata, logitsIndices)
+    for (const { sequence, numTokens } of batch) sequence.numComputed += numTokens
+    scorePrompts(logits, rows)
+    const sampling = rows.flatMap(({ sequence, position }, row) =>
+      position + 1 < sequence.tokenIds.length ? [] : [row],
+    )
+    if (sampling.length === 0) return
+    const sequences = sampling.map((row) => rows[row]!.sequence)
+    const sampled = this.#sampler.call(selectRows(logits, sampling, rows.length), sequences)
+    for (const [i, sequence] of sequences.entries()) {
+      const token = sequence.append(sampled[i]!)
+      const stream = this.#streams.get(sequence)!
+      stream.push(token)
+      if (token.finishReason === undefined) continue
+      stream.end()
+      this.#end(sequence)
+    }
+  }
+}
+
+/** Reports the log-probabilities of prompt tokens to the sequences that asked for them. */
+function scorePrompts(logits: Tensor, rows: readonly LogitsRow[]): void {
+  const scored = rows.flatMap((row, i) =>
+    row.position + 1 < row.sequence.tokenIds.length ? [{ ...row, i }] : [],
+  )
+  if (scored.length === 0) return
+  const values = float32Rows(logits)
+  for (const { sequence, position, i } of scored) {
+    const tokenId = sequence.tokenIds[position + 1]!
+    const { logprob, top } = logprobsOf(values(i), tokenId, sequence.params.promptLogprobs!)
+    sequence.promptLogprobs.push({ tokenId, logprob, topLogprobs: top })
+  }
+}
+
+function selectRows(logits: Tensor, rows: readonly number[], all: number): Tensor {
+  if (rows.length === all) return logits
+  const indices = fromTypedArray(BigInt64Array.from(rows, BigInt)).to({ device: logits.device })
+  return torch.aten!.index_select!.default!(logits, 0, indices)
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+import { ones, ops, scope, type Tensor, torch } from '@vllm-ops/core'
+import type { AttentionMetadata, DecodeMetadata, PrefillMetadata } from '../attention-metadata'
+import type { LlamaConfig } from '../config'
+import { BLOCK_SIZE, type LayerCache } from '../kv-cache'
+import { Module } from './module'
+
+/** The views that one attention call works on, each `[tokens, heads, headDim]` (kvHeads for key and value). */
+export interface AttentionViews {
+  readonly out: Tensor
+  readonly query: Tensor
+  readonly key: Tensor
+  readonly value: Tensor
+}
+
+/** Causal attention over a paged cache: stores the keys and values of the batch, then attends to what each token may see. */
+export class Attention extends Module<
+  [views: AttentionViews, cache: LayerCache, metadata: AttentionMetadata],
+  void
+> {
+  readonly #config: LlamaConfig
+  readonly #scale: number
+
+  constructor(path: string, config: LlamaConfig) {
+    super('Attention', path)
+    this.#config = config
+    this.#scale = 1 / Math.sqrt(config.headDim)
+  }
+
+  protected forward(views: AttentionViews, cache: LayerCache, metadata: AttentionMetadata): void {
+    const { decode, numPrefillTokens } = metadata
+    ops.reshape_and_cache(views.key, views.value, cache.key, cache.value, metadata.slotMapping, 'auto', 1)
+    for (const prefill of metadata.prefills) scope(() => this.#prefill(views, cache, prefill))
+    if (decode && numPrefillTokens === 0) this.#decode(views.out, views.query, cache, decode)
+    else if (decode) {
+      scope(() => {
+        const [out, query] = [views.out, views.query].map((t) =>
+          t.narrow(0, numPrefillTokens, decode.numTokens),
+        )
+        this.#decode(out!, query!, cache, decode)
+      })
+    }
+  }
+
+  #decode(
+    out: Tensor,
+    query: Tensor,
+    cache: LayerCache,
+    { blockTables, seqLens, maxSeqLen }: DecodeMetadata,
+  ): void {
+    const kvHeads = this.#config.numKeyValueHeads
+    // The last seven: no ALiBi, no fp8, and no block sparsity, whose sizes then mean nothing.
+    // biome-ignore format: one argument a line would be a column of nameless numbers
+    ops.paged_attention_v1(
+      out, query, cache.key, cache.value, kvHeads, this.#scale, blockTables, seqLens, BLOCK_SIZE, maxSeqLen,
+      null, 'auto', 1, 0, 0, 0, 64, 0,
+    )
+  }
+
+  #prefill(views: AttentionViews, cache: LayerCache, prefill: PrefillMetadata): void {
+    const { start, length, contextLength, blocks } = prefill
+    const { numAttentionHeads, numKeyValueHeads: kvHeads, headDim } = this.#config
+    const group = numAttentionHeads / kvHeads
+    const total = contextLength + length
+    const piece = (t: Tensor) => t.narrow(0, start, length)
+    // The query heads that share a key head become the heads, the key heads the batch: [kvHeads, group, tokens, headDim].
+    const query = piece(views.query).view([length, kvHeads, group, headDim]).transpose(0, 1).transpose(1, 2)
+    const share = (t: Tensor) =>
+      torch.aten!.expand!.default!(torch.aten!.unsqueeze!.default!(t, 1), [kvHeads, group, total, headDim])
+    const key = share(blocks ? gatherKeys(cache.key, blocks, total) : piece(views.key).transpose(0, 1))
+    const value = share(
+      blocks ? gatherValues(cache.value, blocks, total) : piece(views.value).transpose(0, 1),
+    )
+    // With a context the first query row may see all of it: the causal diagonal moves right by its length.
+    const mask = blocks
+      ? torch.aten!.tril!.default!(
+          ones([length, total], { dtype: 'bool', device: query.device }),
+          contextLength,
+        )
+      : null
+    const attended = torch.aten!.scaled_dot_product_attention!.default!(
+      query,
+      key,
+      value,
+      mask,
+      0,
+      mask === null,
+      { scale: this.#scale },
+    )
+    const out = piece(views.out).view([length, kvHeads, group, headDim])
+    out.copy_(attended.transpose(1, 2).transpose(0, 1))
+  }
+}
+
+/** The first `tokens` keys of a sequence, `[kvHeads, tokens, headDim]`, from `[blocks, kvHeads, headDim / x, blockSize, x]`. */
+function gatherKeys(cache: Tensor, blocks: Tensor, tokens: number): Tensor {
+  const picked = torch.aten!.index_select!.default!(cache, 0, blocks)
+  const [count, heads, groups, size, x] = picked.shape as [number, number, number, number, number]
+  return torch.aten!.permute!.default!(picked, [1, 0, 3, 2, 4])
+    .reshape([heads, count * size, groups * x])
+    .narrow(1, 0, tokens)
+}
+
+/** The same for values, from `[blocks, kvHeads, headDim, blockSize]`. */
+function gatherValues(cache: Tensor, blocks: Tensor, tokens: number): Tensor {
+  const picked = torch.aten!.index_select!.default!(cache, 0, blocks)
+  const [count, heads, headDim, size] = picked.shape as [number, number, number, number]
+  return torch.aten!.permute!.default!(picked, [1, 0, 3, 2])
+    .reshape([heads, count * size, headDim])
+    .narrow(1, 0, tokens)
+}

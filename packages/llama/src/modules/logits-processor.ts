@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+import { empty, scope, type Tensor, torch } from '@vllm-ops/core'
+import type { ParallelLMHead } from './embedding'
+import { Module } from './module'
+
+/** Computes the logits of those tokens that are asked for, which in a prompt is mostly the last one alone. */
+export class LogitsProcessor extends Module<
+  [lmHead: ParallelLMHead, hidden: Tensor, indices?: Tensor],
+  Tensor
+> {
+  readonly #vocabSize: number
+
+  constructor(path: string, vocabSize: number) {
+    super('LogitsProcessor', path)
+    this.#vocabSize = vocabSize
+  }
+
+  /**
+   * @param hidden `[tokens, size]`, after the last norm
+   * @param indices int64: which tokens; all of them where nothing is given
+   * @returns `[indices, vocabulary]` in the model's dtype
+   */
+  protected forward(lmHead: ParallelLMHead, hidden: Tensor, indices?: Tensor): Tensor {
+    return scope(() => {
+      const selected = indices ? torch.aten!.index_select!.default!(hidden, 0, indices) : hidden
+      const { dtype, device, shape } = selected
+      const logits = empty([shape[0]!, this.#vocabSize], { dtype, device })
+      lmHead.call(logits, selected)
+      return logits
+    })
+  }
+}

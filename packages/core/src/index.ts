@@ -32,10 +32,30 @@ export {
 export * as internal from './internal'
 export { type DispatchKey, type Kernel, Library, loadLibrary } from './library'
 export type { OpArgument, OpOptions, OpOverload } from './operator'
-export { cards, type OpCard } from './ops'
+export {
+  type AnyCard,
+  type AnyCase,
+  type AnyRejection,
+  type Aten,
+  type CaseValue,
+  type Cost,
+  cards,
+  defineOp,
+  type Fill,
+  type FloatDType,
+  floatDTypes,
+  type OpCard,
+  type OpCase,
+  type OpRejection,
+  type Random,
+  type TensorShape,
+  type TensorSpec,
+  type Tolerance,
+} from './ops'
+export { checkArguments, evaluate } from './ops/evaluate'
 export * from './profiler'
-export type { OpArguments, OpFunction, OpResult } from './schema/types'
-export { scope } from './scope'
+export * from './schema'
+export { keep, scope } from './scope'
 export { type NestedArray, Tensor } from './tensor'
 export {
   canRun,

@@ -9,7 +9,7 @@ import { checkCaches, packing } from './paged'
 function gathered(aten: Aten, cache: Tensor, table: Tensor): Tensor {
   const [sequences = 0, blocks = 0] = table.shape
   const [, heads = 0, size = 0, blockSize = 0] = cache.shape
-  const rows = aten('index_select', cache, 0, table.reshape([sequences * blocks])).reshape([
+  const rows = aten('index.Tensor', cache, [table.reshape([sequences * blocks])]).reshape([
     sequences,
     blocks,
     heads,
@@ -45,7 +45,7 @@ function sparseMask(
     0,
   )
   const local = aten('gt.Tensor', key, aten('sub.Scalar', query, sparse.local))
-  return aten('logical_or', vertical, local)
+  return aten('bitwise_or.Tensor', vertical, local)
 }
 
 interface AttentionShape {
@@ -89,16 +89,16 @@ function call(dtype: FloatDType, shape: AttentionShape) {
     if (block < blocks) owner.set(block, (lengths[sequence] ?? 0) - (i % width) * blockSize)
   })
   // What no sequence holds is NaN: reading it shows in the result.
-  const holds = (block: number, position: number) => position < (owner.get(block) ?? 0)
+  const isToken = (block: number, position: number) => position < (owner.get(block) ?? 0)
   const x = packing(dtype)
   const keyFill: Fill = (index, random) => {
     const value = random.normal()
     const position = Math.floor(index / x) % blockSize
-    return holds(Math.floor(index / (kvHeads * headSize * blockSize)), position) ? value : EMPTY
+    return isToken(Math.floor(index / (kvHeads * headSize * blockSize)), position) ? value : EMPTY
   }
   const valueFill: Fill = (index, random) => {
     const value = random.normal()
-    return holds(Math.floor(index / (kvHeads * headSize * blockSize)), index % blockSize) ? value : EMPTY
+    return isToken(Math.floor(index / (kvHeads * headSize * blockSize)), index % blockSize) ? value : EMPTY
   }
   return {
     out: output([lengths.length, heads, headSize], dtype),
@@ -251,20 +251,17 @@ export const paged_attention_v1 = defineOp({
     const lengths = seqLens.to('int64').reshape([sequences, 1, 1])
     const position = aten('arange', width * size, options)
     // Entries of the table behind a sequence's last block may be anything: block 0 stands in for them.
-    const holds = aten(
-      'lt.Tensor',
-      aten('mul.Scalar', aten('arange', width, options), size),
-      lengths.reshape([sequences, 1]),
-    )
-    const table = aten('where.ScalarOther', holds, blockTables.to('int64'), 0)
+    const start = aten('mul.Scalar', aten('arange', width, options), size)
+    const unused = aten('ge.Tensor', start, lengths.reshape([sequences, 1]))
+    const table = aten('masked_fill.Scalar', blockTables.to('int64'), unused, 0)
     const unpacked = aten('permute', keyCache, [0, 1, 2, 4, 3]).reshape([blocks, kvHeads, headSize, size])
     const keys = gathered(aten, wide(unpacked), table)
     const inside = aten('lt.Tensor', position, lengths)
-    const behind = aten('logical_not', inside)
+    const behind = aten('bitwise_not', inside)
     const values = aten(
       'masked_fill.Scalar',
       gathered(aten, wide(valueCache), table),
-      behind.reshape([sequences, 1, -1, 1]),
+      behind.reshape([sequences, 1, width * size, 1]),
       0,
     )
 
@@ -289,12 +286,12 @@ export const paged_attention_v1 = defineOp({
     const seen =
       sparse.stride > 1
         ? aten(
-            'logical_and',
+            'bitwise_and.Tensor',
             inside,
             sparseMask(aten, position, lengths, { count: heads, kvCount: Number(numKvHeads) }, sparse),
           )
         : inside
-    const unseen = aten('logical_not', seen)
+    const unseen = aten('bitwise_not', seen)
     const masked = aten('masked_fill.Scalar', logits, unseen, Number.NEGATIVE_INFINITY)
     // Where nothing is seen softmax is 0 / 0: those weights are zeros, too.
     const weights = aten('masked_fill.Scalar', aten('softmax.int', masked, -1), unseen, 0)

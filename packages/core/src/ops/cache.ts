@@ -12,7 +12,7 @@ function withRows(aten: Aten, cache: Tensor, slots: Tensor, rows: Tensor): Tenso
   const count = cache.shape[0] ?? 0
   // Rows to skip go to one row more, which is cut off again: neither a loop nor a look at the device's memory.
   const spare = aten('constant_pad_nd', cache, [...cache.shape.slice(1).flatMap(() => [0, 0]), 0, 1])
-  const target = aten('where.ScalarSelf', aten('lt.Scalar', slots, 0), count, slots)
+  const target = aten('masked_fill.Scalar', slots, aten('lt.Scalar', slots, 0), count)
   return aten('narrow', aten('index_copy', spare, 0, target, rows), 0, 0, count)
 }
 

@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { DType } from '../dtype'
-import type { Random } from '../testing/random'
 import type { FloatDType } from './card'
+
+/** Where fills draw numbers from: the same ones in every run. */
+export interface Random {
+  /** From 0 to before 1. */
+  uniform(): number
+  /** A whole number from `from` to before `to`. */
+  integer(from: number, to: number): number
+  /** N(0, 1). */
+  normal(): number
+}
 
 /** The element at each place of a tensor, in row-major order. Called once per element, in that order. */
 export type Fill = (index: number, random: Random) => number

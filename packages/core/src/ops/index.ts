@@ -5,6 +5,7 @@ import * as cache from './cache'
 import type { AnyCard } from './card'
 import * as gguf from './gguf'
 import * as layernorm from './layernorm'
+import * as linear from './linear'
 import * as rotary from './rotary'
 
 export {
@@ -23,13 +24,21 @@ export {
   type TensorShape,
   type Tolerance,
 } from './card'
-export type { TensorSpec } from './case'
+export type { Fill, Random, TensorSpec } from './case'
 
 /** The cards by family: ops that share a definition, and a file of the same name in every package. */
-export const families = { activation, layernorm, rotary, cache, attention, gguf }
+export const families = { activation, layernorm, rotary, cache, attention, linear, gguf }
 
 /** Every card by its op's name. */
-export const cardsByName = { ...activation, ...layernorm, ...rotary, ...cache, ...attention, ...gguf }
+export const cardsByName = {
+  ...activation,
+  ...layernorm,
+  ...rotary,
+  ...cache,
+  ...attention,
+  ...linear,
+  ...gguf,
+}
 
 /** Every card, in the order of the families. */
 export const cards: readonly AnyCard[] = Object.values(cardsByName)

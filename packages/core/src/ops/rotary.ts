@@ -114,7 +114,7 @@ export const rotary_embedding = defineOp({
 
   reference(aten, positions, query, key, headSize, cosSinCache, isNeox) {
     const tokens = positions.numel
-    const rows = aten('index_select', wide(cosSinCache), 0, positions.reshape([tokens])).reshape([
+    const rows = aten('index.Tensor', wide(cosSinCache), [positions.reshape([tokens])]).reshape([
       tokens,
       1,
       width(cosSinCache),

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Random } from '@vllm-ops/core'
 
 /**
  * A small generator of our own, so that every machine and release tests the same numbers: Weyl sequence and two rounds of
  * multiply-xorshift on 32 bits (the finalizer that splitmix uses on 64). Its statistics are ample for test data, for nothing else.
  */
-export class Random {
+export class SeededRandom implements Random {
   private state: number
   private spare: number | undefined
 

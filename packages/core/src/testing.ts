@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The tests that a package of kernels has to pass, exported as `@vllm-ops/core/testing`.
+export { type Call, CaseRunner, type PreparedCase } from './testing/case-runner'
+export {
+  type ConformanceOptions,
+  conformance,
+  type InstructionSets,
+  type TestFramework,
+} from './testing/conformance'
+export { SeededRandom } from './testing/random'

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+import {
+  type AnyCard,
+  cards as allCards,
+  type Backend,
+  type FloatDType,
+  floatDTypes,
+  hasKernel,
+  internal,
+  type OpArgument,
+  torch,
+  use,
+} from '@vllm-ops/core'
+import { type Call, CaseRunner, type PreparedCase } from './case-runner'
+
+/** What the suite needs of a test framework; vitest's functions of these names do. */
+export interface TestFramework {
+  describe(name: string, body: () => void): unknown
+  it(name: string, body: () => void): unknown
+  beforeAll(body: () => void): unknown
+  afterAll(body: () => void): unknown
+}
+
+/** How a backend that has kernels for several instruction sets is told which to use. */
+export interface InstructionSets {
+  readonly names: readonly string[]
+  /** Uses this one from now on. */
+  set(name: string): void
+  /** The one in use. */
+  current(): string
+}
+
+export interface ConformanceOptions extends TestFramework {
+  readonly backend: Backend
+  /** Where the tensors live; `cpu` where nothing is said. */
+  readonly device?: string
+  readonly isas?: InstructionSets
+  /** Only these ops. */
+  readonly ops?: readonly string[]
+  /** Only these dtypes. */
+  readonly dtypes?: readonly FloatDType[]
+}
+
+const AS_IT_IS: InstructionSets = { names: [''], set() {}, current: () => '' }
+
+/**
+ * Declares the tests that every backend has to pass: for each op and dtype, all cases of its card, on each instruction set.
+ *
+ * A case passes if the result is within the card's tolerance of the reference in float64 (computed from the same, rounded inputs),
+ * no byte around the tensors or in their gaps has changed, nor any tensor that the schema doesn't mark as written. Calls that must
+ * be refused pass if they throw an ArgumentError that names the op and the argument, and nothing has changed at all.
+ *
+ * An op that the backend lists as unsupported has to fail: one that passes is to be taken off the list. A kernel that isn't the
+ * backend's own, or another instruction set than the one asked for, is a failure too.
+ */
+export function conformance(options: ConformanceOptions): void {
+  const { backend, device = 'cpu', isas = AS_IT_IS, ops, dtypes = floatDTypes } = options
+  const { describe, it, beforeAll } = options
+  const cards = allCards.filter(({ schema }) => !ops || ops.includes(nameOf(schema)))
+  if (cards.length === 0 || dtypes.length === 0 || isas.names.length === 0)
+    throw new RangeError('a conformance suite without an op, a dtype or an instruction set tests nothing')
+  describe(`${backend.name} on ${device}`, () => {
+    beforeAll(() => {
+      use(backend, { strict: true })
+    })
+    for (const card of cards) {
+      const name = nameOf(card.schema)
+      const reason = backend.unsupported?.[name]
+      describe(name, () => {
+        if (reason === undefined) declare(card, { ...options, device, isas, dtypes })
+        else
+          it(`is not supported: ${reason}`, () =>
+            expectUnsupported(card, reason, { ...options, device, isas, dtypes }))
+      })
+    }
+  })
+}
+
+type Resolved = ConformanceOptions & Required<Pick<ConformanceOptions, 'device' | 'isas' | 'dtypes'>>
+
+function declare(card: AnyCard, { backend, device, isas, dtypes, describe, it, afterAll }: Resolved): void {
+  const runner = new CaseRunner(card, device)
+  const opName = `${internal.NAMESPACE}::${runner.schema.name}`
+  const call = callOf(runner.schema.name)
+  const own = (isa: string, test: () => readonly string[]) => () => {
+    if (!hasKernel(opName, backend.dispatchKey))
+      throw new Error(`${opName} has no ${backend.dispatchKey} kernel`)
+    if (isas.current() !== isa) isas.set(isa)
+    const problems = test()
+    if (isas.current() !== isa) throw new Error(`ran on ${isas.current()}, asked for ${isa}`)
+    if (problems.length > 0) throw new Error(`${opName}: ${problems.join('\n')}`)
+  }
+  for (const dtype of dtypes) {
+    const prepared = new Map<string, PreparedCase>()
+    afterAll(() => prepared.clear())
+    const [first = ''] = isas.names
+    for (const isa of isas.names) {
+      describe([dtype, isa].filter(Boolean).join(', '), () => {
+        for (const testCase of card.cases(dtype)) {
+          const test = () => {
+            const ready = prepared.get(testCase.name) ?? runner.prepare(testCase, dtype)
+            prepared.set(testCase.name, ready)
+            return runner.run(ready, call)
+          }
+          it(testCase.name, own(isa, test))
+        }
+      })
+    }
+    describe(`${dtype}, refuses`, () => {
+      for (const rejection of card.rejects(dtype))
+        it(
+          rejection.name,
+          own(first, () => runner.reject(rejection, dtype, call)),
+        )
+    })
+  }
+  const [dtype] = dtypes
+  const [good] = dtype ? card.cases(dtype) : []
+  if (good)
+    it('refuses values of wrong types', () => {
+      const problems = Array.from(runner.rejectTypes(good, call), ([what, found]) =>
+        found.map((problem) => `${what}: ${problem}`),
+      )
+      if (problems.flat().length > 0) throw new Error(`${opName}:\n${problems.flat().join('\n')}`)
+    })
+}
+
+/** Throws if every case passes after all. */
+function expectUnsupported(card: AnyCard, reason: string, { backend, device, isas, dtypes }: Resolved): void {
+  const runner = new CaseRunner(card, device)
+  const opName = `${internal.NAMESPACE}::${runner.schema.name}`
+  if (!hasKernel(opName, backend.dispatchKey)) return
+  const call = callOf(runner.schema.name)
+  for (const isa of isas.names) {
+    isas.set(isa)
+    for (const dtype of dtypes)
+      for (const testCase of card.cases(dtype))
+        if (runner.run(runner.prepare(testCase, dtype), call).length > 0) return
+  }
+  throw new Error(
+    `${backend.name} lists ${opName} as unsupported (${reason}), but all cases pass: take it off the list`,
+  )
+}
+
+function callOf(name: string): Call {
+  return (...args: OpArgument[]) => torch[internal.NAMESPACE]?.[name]?.(...args)
+}
+
+function nameOf(schema: string): string {
+  return schema.slice(0, schema.indexOf('('))
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+import {
+  type DType,
+  empty,
+  fromTypedArray,
+  type Random,
+  scope,
+  type Tensor,
+  type TensorSpec,
+  type TypedArray,
+  torch,
+} from '@vllm-ops/core'
+
+/** Elements before and behind a tensor: at least 64 bytes, so that the tensor begins where a cache line does. */
+const MARGIN = 64
+
+/**
+ * What memory holds around a tensor and in its gaps. Floats are NaNs of a payload that nothing computes: reading them shows in the
+ * result. Integers are far out of range for a position, a slot or a block.
+ */
+function canary(dtype: DType): Uint8Array {
+  switch (dtype) {
+    case 'float64':
+      return new Uint8Array([0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xf8, 0x7f])
+    case 'float32':
+      return new Uint8Array([0xa5, 0xa5, 0xc5, 0x7f])
+    case 'float16':
+      return new Uint8Array([0xa5, 0x7e])
+    case 'bfloat16':
+      return new Uint8Array([0xc5, 0x7f])
+    default:
+      return new Uint8Array([0x5a])
+  }
+}
+
+/** The storage positions of the elements of a strided tensor, in row-major order; `undefined` where they are dense. */
+function positions({ shape, strides }: TensorSpec): Int32Array | undefined {
+  if (!strides) return undefined
+  let offsets = new Int32Array(1)
+  for (const [dim, size] of shape.entries()) {
+    const stride = strides[dim] ?? 0
+    const next = new Int32Array(offsets.length * size)
+    for (let i = 0, n = 0; i < offsets.length; i++)
+      for (let j = 0; j < size; j++) next[n++] = (offsets[i] ?? 0) + j * stride
+    offsets = next
+  }
+  return offsets
+}
+
+function bytesOf(array: TypedArray): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength)
+}
+
+/** The memory of a case's tensor before the call, and how to look at it afterwards. Made once, used for several calls. */
+export class GuardedMemory {
+  /** The elements as float64, dense: what the reference is given. Exact, since they were rounded to the dtype first. */
+  readonly values: Float64Array
+  private readonly before: Uint8Array
+  private readonly first: number
+  private readonly length: number
+  private readonly places: Int32Array | undefined
+
+  constructor(
+    readonly spec: TensorSpec,
+    random: Random,
+  ) {
+    const { shape, dtype, fill, offset = 0 } = spec
+    const count = shape.reduce((total, size) => total * size, 1)
+    const exact = new Float64Array(count)
+    for (let i = 0; i < count; i++) exact[i] = fill(i, random)
+    this.places = positions(spec)
+    const extent = this.places ? this.places.reduce((most, place) => Math.max(most, place + 1), 0) : count
+    this.first = MARGIN + offset
+    this.length = this.first + extent + MARGIN
+    const { before, values } = scope(() => {
+      const rounded = fromTypedArray(exact, [count]).to(dtype)
+      const elements = rounded.data()
+      const storage = empty([this.length], { dtype }).data()
+      const pattern = canary(dtype)
+      const memory = bytesOf(storage)
+      for (let i = 0; i < memory.length; i++) memory[i] = pattern[i % pattern.length] ?? 0
+      this.scatter(elements, storage)
+      return { before: memory.slice(), values: (rounded.to('float64').data() as Float64Array).slice() }
+    })
+    this.before = before
+    this.values = values
+  }
+
+  private scatter(elements: TypedArray, storage: TypedArray): void {
+    const { first, places } = this
+    for (let i = 0; i < elements.length; i++)
+      storage[first + (places ? (places[i] ?? 0) : i)] = elements[i] ?? 0
+  }
+
+  /** A fresh tensor with these contents. */
+  allocate(device: string): GuardedTensor {
+    const { shape, dtype, strides } = this.spec
+    const local = empty([this.length], { dtype })
+    bytesOf(local.data()).set(this.before)
+    const storage = device === 'cpu' ? local : local.to({ device })
+    const dense = strides ?? shape.map((_, i) => shape.slice(i + 1).reduce((total, size) => total * size, 1))
+    const view = torch.aten!.as_strided!(storage, shape, dense, this.first)
+    return new GuardedTensor(this, storage, view)
+  }
+
+  /** Compares memory after a call with what it was. Where `mayWrite`, the tensor's own elements may differ. */
+  check(after: Uint8Array, mayWrite: boolean): string | undefined {
+    if (Buffer.compare(this.before, after) === 0) return undefined
+    const itemsize = after.length / this.length
+    const { first, places } = this
+    const count = this.values.length
+    const element = new Map<number, number>()
+    for (let i = 0; i < count; i++) element.set(first + (places ? (places[i] ?? 0) : i), i)
+    for (let place = 0; place < this.length; place++) {
+      const from = place * itemsize
+      if (
+        Buffer.compare(this.before.subarray(from, from + itemsize), after.subarray(from, from + itemsize)) ===
+        0
+      )
+        continue
+      const index = element.get(place)
+      if (index === undefined) return `wrote ${this.where(place)}`
+      if (!mayWrite)
+        return `changed element [${coordinates(index, this.spec.shape).join(', ')}], which its schema does not allow`
+    }
+    return undefined
+  }
+
+  private where(place: number): string {
+    const { first, places } = this
+    const end = places
+      ? first + places.reduce((most, offset) => Math.max(most, offset + 1), 0)
+      : first + this.values.length
+    if (place < first) return `${first - place} elements before its first one`
+    if (place >= end) return `${place - end + 1} elements behind its last one`
+    return `between its rows, ${place - first} elements behind its first one`
+  }
+}
+
+/** A tensor amid memory that nobody may touch. */
+export class GuardedTensor {
+  constructor(
+    readonly memory: GuardedMemory,
+    private readonly storage: Tensor,
+    readonly tensor: Tensor,
+  ) {}
+
+  /** What is wrong with the memory after a call. */
+  check(mayWrite: boolean): string | undefined {
+    return scope(() => this.memory.check(bytesOf(this.storage.to({ device: 'cpu' }).data()), mayWrite))
+  }
+
+  /** The elements now. */
+  values(): Float64Array {
+    return valuesOf(this.tensor)
+  }
+}
+
+/** A tensor's elements as float64, dense. */
+export function valuesOf(tensor: Tensor): Float64Array {
+  return scope(() =>
+    (tensor.to({ dtype: 'float64', device: 'cpu' }).contiguous().data() as Float64Array).slice(),
+  )
+}
+
+/** The index in each dimension of the element at `index` in row-major order. */
+export function coordinates(index: number, shape: readonly number[]): number[] {
+  const result: number[] = []
+  let rest = index
+  for (let dim = shape.length - 1; dim >= 0; dim--) {
+    const size = shape[dim] ?? 1
+    result.unshift(rest % size)
+    rest = Math.floor(rest / size)
+  }
+  return result
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+import { createRequire } from 'node:module'
+import {
+  type AnyCard,
+  type Backend,
+  cards,
+  checkArguments,
+  evaluate,
+  internal,
+  Library,
+  type OpArgument,
+} from '@vllm-ops/core'
+
+const { version } = createRequire(import.meta.url)('../package.json') as { version: string }
+
+/** Kept for the life of the process: the dispatcher calls its kernels. */
+let library: Library | undefined
+
+function register(): void {
+  if (library) return
+  const made = new Library(internal.NAMESPACE, 'IMPL')
+  for (const card of cards)
+    made.impl(card.schema.slice(0, card.schema.indexOf('(')), kernelOf(card), 'CompositeExplicitAutograd')
+  library = made
+}
+
+/** The arguments are checked before anything is written, since aten would broadcast or resize some that no kernel takes. */
+function kernelOf(card: AnyCard): (...args: OpArgument[]) => OpArgument {
+  return (...args) => {
+    checkArguments(card, args)
+    return evaluate(card, args) as OpArgument
+  }
+}
+
+/**
+ * Every op of vllm-ops as its definition, in aten ops: slow, and at home on every device that torch has. Where a backend has a
+ * kernel of its own, the dispatcher takes that. On `meta` it yields shapes and dtypes.
+ *
+ * ```ts
+ * import { use } from '@vllm-ops/core'
+ * import reference from '@vllm-ops/reference'
+ * use(reference)
+ * ```
+ */
+const reference: Backend = { name: 'reference', dispatchKey: 'CompositeExplicitAutograd', version, register }
+export default reference

@@ -59,7 +59,7 @@ function checkCxx(env) {
     name,
     run: spawnSync(name, args, { env, encoding: 'utf8', input: CXX20 }),
   }))
-  const there = runs.find(({ run }) => !run.error)
+  const there = runs.find(({ run }) => !cannotStart(run))
   if (there?.run.status === 0) return undefined
   if (!there)
     return missing(`No C++ compiler was found (${compilers.join(', ')}).`, 'cxx', 'Install GCC 11 or newer.')
@@ -71,15 +71,16 @@ function checkCxx(env) {
 
 /** @param {NodeJS.ProcessEnv} env */
 function checkMake(env) {
-  if (['ninja', 'make'].some((name) => !spawnSync(name, ['--version'], { env }).error)) return undefined
+  if (['ninja', 'make'].some((name) => !cannotStart(spawnSync(name, ['--version'], { env }))))
+    return undefined
   return missing('Neither make nor ninja was found, and CMake needs one of them.', 'cxx', 'Install make.')
 }
 
 /** @param {NodeJS.ProcessEnv} env */
 function checkCMake(env) {
-  const { error, stdout } = spawnSync('cmake', ['--version'], { env, encoding: 'utf8' })
-  if (error) return missing('CMake was not found.', 'cmake', 'Install CMake.')
-  const version = /version ([\d.]+)/.exec(stdout)?.[1] ?? '0'
+  const run = spawnSync('cmake', ['--version'], { env, encoding: 'utf8' })
+  if (cannotStart(run)) return missing('CMake was not found.', 'cmake', 'Install CMake.')
+  const version = /version ([\d.]+)/.exec(run.stdout)?.[1] ?? '0'
   if (atLeast(version, CMAKE)) return undefined
   return {
     message: `CMake ${CMAKE.join('.')} or newer is needed, and this is ${version}.`,
@@ -95,15 +96,24 @@ function checkCMake(env) {
 function checkPip(env) {
   if (env.LIBTORCH || env.VLLM_OPS_TORCH || libtorchIsCached(env)) return undefined
   const python = env.PYTHON || 'python3'
-  const { error, status } = spawnSync(python, ['-m', 'pip', '--version'], { env })
-  if (error)
+  const run = spawnSync(python, ['-m', 'pip', '--version'], { env })
+  if (cannotStart(run))
     return missing(
       `Python was not found (${python}); its pip fetches libtorch.`,
       'pip',
       'Install Python 3 with pip.',
     )
-  if (status === 0) return undefined
+  if (run.status === 0) return undefined
   return missing(`${python} has no pip, which fetches libtorch.`, 'pip', `${python} -m ensurepip`)
+}
+
+/**
+ * Whether a program isn't there, or isn't one. (Other errors are no reason: one that ends before it has read its input gives EPIPE.)
+ *
+ * @param {{ error?: NodeJS.ErrnoException | undefined }} run
+ */
+function cannotStart({ error }) {
+  return error?.code === 'ENOENT' || error?.code === 'EACCES'
 }
 
 /** @param {NodeJS.ProcessEnv} env */

@@ -100,7 +100,7 @@ function ended(child) {
   }
   for (const signal of SIGNALS) process.on(signal, pass)
   return new Promise((resolve, reject) => {
-    child.once('error', reject)
+    child.once('error', (error) => reject(new ToolFailed(`${error.message}.`, 127)))
     child.once('close', (code, signal) => resolve(code ?? 128 + constants.signals[signal ?? 'SIGTERM']))
   }).finally(() => {
     for (const signal of SIGNALS) process.off(signal, pass)

@@ -87,7 +87,7 @@ async function abandoned({ text, since }) {
   const owner = ownerOf(text)
   if (owner) {
     const { space, started } = await identity(owner.pid)
-    if (owner.space === space) return started === '' || (started !== UNKNOWN && started !== owner.started)
+    if (owner.space === space) return started !== UNKNOWN && started !== owner.started
   }
   return performance.now() - since > ABANDONED_MS
 }

@@ -59,6 +59,11 @@ test('asks for a wheel that fits every Python by its platform alone', async () =
   )
 })
 
+test('asks for a wheel that fits every Python and platform by neither', async () => {
+  await fetch(world.publish('demo-1.0-py3-none-any.whl', CONTENT, KEPT))
+  expect(world.calls()[0]?.args.join(' ')).toContain('--only-binary :all: --dest')
+})
+
 test('a complete folder is returned without pip', async () => {
   await fetch()
   await fetch()

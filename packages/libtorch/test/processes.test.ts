@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fetching from several processes, and from processes that die: they run the built package.
 import { spawn } from 'node:child_process'
-import { cpSync, existsSync } from 'node:fs'
+import { cpSync, existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -53,9 +53,10 @@ test('two at once: one downloads, the other waits and takes what the first made'
 test('two at once that do not see each other: the later one discards its own', async () => {
   const elsewhere = join(world.root, 'elsewhere')
   await fetchWheelFiles(lock, elsewhere, { env: world.env() })
+  writeFileSync(join(elsewhere, 'made-elsewhere'), '')
   await fetchWheelFiles(lock, world.destination, {
     env: world.env(),
     onProgress: ({ step }) => step === 'extract' && cpSync(elsewhere, world.destination, { recursive: true }),
   })
-  expect(world.files()).toEqual(FETCHED)
+  expect(world.files()).toEqual([...FETCHED, 'demo/made-elsewhere'])
 })

@@ -37,8 +37,10 @@ export async function run(command, args, env = process.env) {
 async function lint() {
   say('Checking types, style and packages')
   const env = toolEnv()
+  const tool = (/** @type {string} */ name) => join(ROOT, 'node_modules/.bin', name)
   await turbo('lint', [], 'Linting')
-  await quietly(join(ROOT, 'node_modules/.bin/biome'), ['check', 'scripts'], 'Linting the scripts', env)
+  await quietly(tool('biome'), ['check', 'scripts'], 'Linting the scripts', env)
+  await quietly(tool('tsc'), ['--project', 'scripts'], 'Checking the types of the scripts', env)
   await quietly(process.execPath, [join(ROOT, 'scripts/clang-format.mjs')], 'Linting the native code', env)
 }
 

@@ -127,7 +127,7 @@ async function requireBackend(device: string): Promise<void> {
   const fix = report.fix ?? 'See vllm-ops doctor'
   throw new CliError(
     'E_BACKEND_UNAVAILABLE',
-    `the backend ${type} is ${report.status}: ${report.reason}`,
+    `the backend ${type} cannot be used (${report.status}): ${report.reason}`,
     fix,
   )
 }

@@ -36,11 +36,12 @@ async function listReports(namespace: string): Promise<OpReport[]> {
   const ready = started.flatMap(({ backend, report }) =>
     backend && report.status === 'ready' ? [backend] : [],
   )
-  return listOps(namespace).map(({ name, overload, schema }) => {
+  const reports = listOps(namespace).map(({ name, overload, schema }): OpReport => {
     const opName = overload === '' ? name : `${name}.${overload}`
     const backends = ready.map((backend) => [backend.name, hasKernel(opName, backend.dispatchKey)])
     return { name: opName, schema, backends: Object.fromEntries(backends) }
   })
+  return reports.sort((a, b) => (a.name < b.name ? -1 : 1))
 }
 
 function describe({ schema, backends }: OpReport): string {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { GeneratedToken } from '@vllm-ops/llama'
 import type { Command } from 'commander'
 import { UsageError } from '../errors'
 import { addModelOptions, addSamplingOptions, type GenerationOptions } from '../generation-options'
@@ -54,7 +55,12 @@ async function run(options: RunOptions, signal: AbortSignal): Promise<void> {
       // JSON has no NaN: null where nothing was measured, as the decoding speed of one token.
       prefill_tokens_per_s: metrics.prefillTokensPerSecond,
       decode_tokens_per_s: metrics.decodeTokensPerSecond,
-      ...(options.logprobs === undefined ? {} : { logprobs: tokens.map(({ topLogprobs }) => topLogprobs) }),
+      ...(options.logprobs === undefined ? {} : { logprobs: tokens.map(bestTokens) }),
     })
   })
+}
+
+/** The most likely tokens at the position of `token`, best first. */
+function bestTokens({ topLogprobs = [] }: GeneratedToken): { id: number; logprob: number }[] {
+  return topLogprobs.map(({ tokenId, logprob }) => ({ id: tokenId, logprob }))
 }

@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+import { defineConfig } from 'vitest/config'
+
+// The tests start the program, which loads the model: several seconds on a busy machine with two cores.
+export default defineConfig({ test: { testTimeout: 60_000 } })

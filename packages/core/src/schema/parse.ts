@@ -69,7 +69,7 @@ class Parser {
     let isVararg = false
     if (!this.accept(')')) {
       do {
-        if (isVararg) this.fail("')' after '...'")
+        if (isVararg) this.fail("')' after '...'", this.skipSpace())
         if (this.accept('...')) isVararg = true
         else if (this.accept('*')) {
           if (kwargOnly) this.fail("an argument (there is a '*' already)", this.position - 1)

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Launcher of the linear layer for few tokens at a time. For many, aten's matrix products are the
+// ones to call.
+
+#include <vllm_ops/check.h>
+#include <vllm_ops/kernel.h>
+
+#include <memory>
+
+#include "isa.h"
+#include "parallel.h"
+
+namespace vllm_ops::cpu {
+
+VLLM_OPS_CPU_KERNEL(widen, float* out, const T* input, int64_t rows, int64_t width,
+                    int64_t input_stride)
+VLLM_OPS_CPU_KERNEL(skinny_linear, T* out, const float* input, const T* weight, int64_t tokens,
+                    int64_t in, int64_t begin, int64_t end, int64_t out_stride,
+                    int64_t input_stride, int64_t weight_stride)
+
+void skinny_linear(Tensor& out, const Tensor& input, const Tensor& weight) {
+  constexpr Check check("skinny_linear");
+  const MutableView o = check.output("out", out);
+  const View x = check.input("input", input), w = check.input("weight", weight);
+  check.floating(x);
+  check.rank(x, 2);
+  const Rows x_rows = check.rows(x);
+  check.same_dtype(w, x);
+  check.rank(w, 2);
+  check.size(w, 1, x.size(1), "the last dimension of 'input'");
+  const Rows w_rows = check.rows(w);
+  check.same_dtype(o, x);
+  check.rank(o, 2);
+  check.size(o, 0, x.size(0), "the rows of 'input'");
+  check.size(o, 1, w.size(0), "the rows of 'weight'");
+  const Rows o_rows = check.rows(o);
+  check.disjoint(o, x);
+  check.disjoint(o, w);
+  if (o.numel() == 0) return;
+
+  const int64_t tokens = x.size(0), in = x.size(1);
+  dispatch_floating(x.dtype, [&]<typename T>() {
+    const auto widen = kernels::widen<T>.select();
+    const auto kernel = kernels::skinny_linear<T>.select();
+    // Inputs are read once for every row of the weight, and converted once.
+    std::unique_ptr<float[]> wide;
+    const float* from = nullptr;
+    int64_t from_stride = in;
+    if constexpr (std::is_same_v<T, float>) {
+      from = x.as<float>();
+      from_stride = x_rows.stride;
+    } else {
+      wide.reset(new float[tokens * in]);
+      widen(wide.get(), x.as<T>(), tokens, in, x_rows.stride);
+      from = wide.get();
+    }
+    parallel_for_bytes(w_rows.count, in * x.itemsize, [&](int64_t begin, int64_t end) {
+      kernel(o.as<T>(), from, w.as<T>(), tokens, in, begin, end, o_rows.stride, from_stride,
+             w_rows.stride);
+    });
+  });
+}
+VLLM_OPS_KERNEL(CPU, skinny_linear, skinny_linear)
+
+}  // namespace vllm_ops::cpu

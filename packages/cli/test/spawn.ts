@@ -24,12 +24,22 @@ export async function vllmOps(args: readonly string[], options: SpawnOptions = {
   return await finish([process.execPath, BIN, ...args], options)
 }
 
-/** Runs a command to its end. What it says about colours and debugging in this process's environment is not passed on. */
+/**
+ * Runs a command to its end. What this process's environment says about colours and debugging is not passed on. One
+ * thread within an op: several programs run at once, and two threads that wait for each other on a busy machine are
+ * much slower than one.
+ */
 export function finish(
   [file, ...args]: readonly string[],
   { env = {}, onStart }: SpawnOptions = {},
 ): Promise<Finished> {
-  const neutral = { NO_COLOR: undefined, FORCE_COLOR: undefined, CI: undefined, VLLM_OPS_DEBUG: undefined }
+  const neutral = {
+    NO_COLOR: undefined,
+    FORCE_COLOR: undefined,
+    CI: undefined,
+    VLLM_OPS_DEBUG: undefined,
+    OMP_NUM_THREADS: '1',
+  }
   return new Promise((resolve, reject) => {
     const child = spawn(file!, args, {
       env: { ...process.env, ...neutral, ...env },

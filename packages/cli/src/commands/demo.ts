@@ -27,6 +27,8 @@ async function demo(prompt: string, signal: AbortSignal): Promise<void> {
     const { metrics } = await generate(llm, promptIds, options, signal, stream).finally(() => stream('\n\n'))
     stream(`${describeSpeed(metrics)}\n\n`)
     const record = await profileModel(llm, promptIds, options, signal)
-    stream(formatProfile(record, { fold: true, width: outputWidth(), color: hasColor(process.stdout) }))
+    // The outline: one row for all layers, and of the ops those that the modules call themselves.
+    const outline = { fold: true, opDepth: 1 }
+    stream(formatProfile(record, { ...outline, width: outputWidth(), color: hasColor(process.stdout) }))
   })
 }

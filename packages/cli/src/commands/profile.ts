@@ -11,7 +11,7 @@ import {
 } from '../generation-options'
 import { interruptible } from '../interrupt'
 import { integer, nonEmpty } from '../options'
-import { hasColor, outputWidth, printJson, say } from '../terminal'
+import { hasColor, outputWidth, say } from '../terminal'
 
 interface ProfileOptions extends GenerationOptions {
   /** A file, or true for stdout. */
@@ -48,7 +48,7 @@ async function profile(options: ProfileOptions, signal: AbortSignal): Promise<vo
     profileModel(llm, encodePrompt(llm, options), options, signal),
   )
   if (options.json === true || options.json === '-') {
-    printJson(record)
+    process.stdout.write(serialize(record))
     return
   }
   const { fold, depth, opDepth } = options
@@ -57,10 +57,15 @@ async function profile(options: ProfileOptions, signal: AbortSignal): Promise<vo
   if (options.json !== undefined) await save(record, options.json)
 }
 
+/** On one line: a model's record has thousands of rows. */
+function serialize(record: ProfileRecord): string {
+  return `${JSON.stringify(record)}\n`
+}
+
 /** Writes the record; the table is printed by then, so a failure loses nothing. */
 async function save(record: ProfileRecord, file: string): Promise<void> {
   try {
-    await writeFile(file, `${JSON.stringify(record)}\n`)
+    await writeFile(file, serialize(record))
   } catch (error) {
     const { code, message } = explain(error)
     throw new CliError(

@@ -23,7 +23,7 @@ export class Expect {
 
   dtype(name: string, tensor: Tensor, ...dtypes: readonly DType[]): void {
     const { dtype } = tensor
-    this.that(name, dtype, dtypes.includes(dtype), `dtype ${dtypes.join(' or ')}`)
+    this.that(name, dtype, dtypes.includes(dtype), `dtype ${[...new Set(dtypes)].join(' or ')}`)
   }
 
   rank(name: string, tensor: Tensor, least: number, most = least): void {

@@ -7,9 +7,10 @@ import { bytes, product, roundedOnce, wide } from './math'
  * `out = input @ weight.T`: a linear layer for few tokens at a time, where reading the weight once is all the time there is. aten's
  * `mm` is the one for many.
  *
- * - `input` [tokens, in], `weight` [out, in], `out` [tokens, out]: float32, float16 or bfloat16, all the same; rows of contiguous
- *   elements, each tensor at any one stride.
- * - Accumulated in float32 and rounded once.
+ * - `input` [tokens, in] and `weight` [out, in]: float32, float16 or bfloat16, both the same; rows of contiguous elements, each tensor
+ *   at any one stride.
+ * - `out` [tokens, out], rows likewise: of the same dtype, accumulated in float32 and rounded once, or float32, not rounded (logits,
+ *   whose best two may round to the same number).
  */
 export const skinny_linear = defineOp({
   schema: 'skinny_linear(Tensor(a!) out, Tensor input, Tensor weight) -> ()',
@@ -22,7 +23,7 @@ export const skinny_linear = defineOp({
     expect.rank('weight', weight, 2)
     const [outputs = 0] = weight.shape
     expect.shape('weight', weight, outputs, inputs)
-    expect.dtype('out', out, input.dtype)
+    expect.dtype('out', out, input.dtype, 'float32')
     expect.shape('out', out, tokens, outputs)
   },
 
@@ -45,6 +46,12 @@ export const skinny_linear = defineOp({
     yield { name: 'no tokens', args: call(0, 64, 9) }
     yield { name: 'no outputs', args: call(3, 64, 0) }
     yield { name: 'no inputs', args: call(3, 0, 9) }
+    if (dtype !== 'float32')
+      for (const tokens of [1, 3, 8, 17])
+        yield {
+          name: `${tokens} x 576 to 33, float32 out`,
+          args: { ...call(tokens, 576, 33), out: output([tokens, 33], 'float32') },
+        }
     for (const { name, layout } of layouts([3, 72])) {
       yield { name: `input ${name}`, args: { ...call(3, 72, 9), input: input([3, 72], dtype, layout) } }
       yield { name: `out ${name}`, args: { ...call(3, 9, 72), out: output([3, 72], dtype, layout) } }
@@ -75,7 +82,9 @@ export const skinny_linear = defineOp({
       argument: 'weight',
       args: { ...good, weight: input([8, 16], other) },
     }
-    yield { name: 'out of another dtype', argument: 'out', args: { ...good, out: output([3, 8], other) } }
+    const narrow = dtype === 'bfloat16' ? 'float16' : 'bfloat16'
+    yield { name: 'out of another dtype', argument: 'out', args: { ...good, out: output([3, 8], narrow) } }
+    yield { name: 'float64 out', argument: 'out', args: { ...good, out: output([3, 8], 'float64') } }
     yield { name: 'weight transposed', argument: 'weight', args: { ...good, weight: input([16, 8], dtype) } }
     yield { name: 'input of one dimension', argument: 'input', args: { ...good, input: input([16], dtype) } }
     yield {

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The references are what every kernel is measured against, so they are measured themselves: against values that
+// fixtures/definitions.py has computed from the definitions, without torch and without anything of this repository.
+import {
+  cards,
+  type DType,
+  evaluate,
+  isWrite,
+  type OpArgument,
+  parseSchema,
+  Tensor,
+  tensor,
+} from '@vllm-ops/core'
+import { describe, expect, it } from 'vitest'
+import definitions from './fixtures/definitions.json'
+
+type Nested = readonly (number | Nested)[]
+type Value = number | boolean | string | null | Nested
+
+interface Definition {
+  args: Record<string, Value>
+  expected?: Record<string, Nested>
+  returns?: Nested
+}
+
+/** Tensors that are not floats, by their name in the schemas. */
+const DTYPES: Record<string, DType> = {
+  positions: 'int64',
+  slot_mapping: 'int64',
+  block_tables: 'int32',
+  seq_lens: 'int32',
+  W: 'uint8',
+}
+
+function toArgument(name: string, value: Value): OpArgument {
+  return Array.isArray(value) ? tensor(value, { dtype: DTYPES[name] ?? 'float64' }) : (value as OpArgument)
+}
+
+function flat(values: Nested): number[] {
+  return values.flatMap((value) => (typeof value === 'number' ? [value] : flat(value)))
+}
+
+/** Both sides are float64 and differ in the order of their sums only: a few of its ulps, for values around 1. */
+function expectClose(received: Tensor, expected: Nested): void {
+  const values = received.to('float64').contiguous().data()
+  const right = flat(expected)
+  expect(values.length).toBe(right.length)
+  const worst = right.reduce((most, value, i) => Math.max(most, Math.abs(value - Number(values[i]))), 0)
+  expect(worst).toBeLessThan(1e-14)
+}
+
+describe.each(cards)('the reference of $schema', (card) => {
+  const schema = parseSchema(card.schema)
+  const known: Record<string, Record<string, Definition>> = definitions
+
+  it.each(Object.entries(known[schema.name] ?? {}))(
+    'is the definition %s',
+    (_, { args, expected = {}, returns }) => {
+      const values = schema.arguments.map(({ name }) => toArgument(name, args[name] ?? null))
+      const result = evaluate(card, values)
+      const written = schema.arguments.filter(isWrite).map(({ name }) => name)
+      expect(Object.keys(expected)).toEqual(written)
+      for (const [i, { name }] of schema.arguments.entries()) {
+        const value = values[i]
+        const right = expected[name]
+        if (right && value instanceof Tensor) expectClose(value, right)
+      }
+      if (returns && result instanceof Tensor) expectClose(result, returns)
+      expect(result instanceof Tensor).toBe(returns !== undefined)
+    },
+  )
+})

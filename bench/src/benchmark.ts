@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** The options of a run by name, as strings; `json` is where the results go beside the table. */
+export type OptionValues = Readonly<Record<string, string>>
+
+/** An option that takes a value. */
+export interface OptionInfo {
+  readonly name: string
+  /** What the value is, for the help: `N`, `LIST`. */
+  readonly value: string
+  readonly help: string
+  readonly fallback?: string
+}
+
+/** One benchmark of `npm run bench`. */
+export interface Benchmark {
+  readonly name: string
+  /** What it measures, in a line. */
+  readonly title: string
+  readonly options: readonly OptionInfo[]
+  /** Measures, prints its tables to stdout and returns everything for `--json`. */
+  run(options: OptionValues): Promise<Readonly<Record<string, unknown>>>
+}
+
+/** The elements of an option that is a list. */
+export function listOption(options: OptionValues, name: string): string[] {
+  return (options[name] ?? '').split(',').filter(Boolean)
+}
+
+/** A positive whole number; throws for anything else. */
+export function countOption(options: OptionValues, name: string): number {
+  return count(name, options[name] ?? '')
+}
+
+/** A list of positive whole numbers. */
+export function countsOption(options: OptionValues, name: string): number[] {
+  return listOption(options, name).map((text) => count(name, text))
+}
+
+function count(name: string, text: string): number {
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < 1)
+    throw new RangeError(`--${name}: expected a positive whole number, received '${text}'`)
+  return value
+}

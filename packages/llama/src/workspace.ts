@@ -9,6 +9,7 @@ import type { ModelDType } from './weights/weight-source'
  * every op writes into them, and steps of the same size allocate nothing.
  */
 export class Workspace {
+  readonly tokens: number
   /** `[tokens, hiddenSize]` */
   readonly hidden: Tensor
   /** `[tokens, hiddenSize]` */
@@ -38,6 +39,7 @@ export class Workspace {
       numKeyValueHeads: kvHeads,
       headDim,
     } = config
+    this.tokens = tokens
     const buffer = (size: number) => keep(empty([tokens, size], { dtype, device }))
     const part = (start: number, size: number) => keep(this.qkv.narrow(1, start * headDim, size * headDim))
     const byHeads = (t: Tensor, count: number) => keep(t.view([tokens, count, headDim]))

@@ -26,7 +26,7 @@ export class VocabParallelEmbedding extends Module<[out: Tensor, inputIds: Tenso
 }
 
 /** The output head: a score for each token of the vocabulary. */
-export class ParallelLMHead extends Module<[out: Tensor, hidden: Tensor], void> {
+export class ParallelLMHead extends Module<[out: Tensor, hidden: Tensor, tokens: number], void> {
   readonly #method: LinearMethod
 
   /** @param tied the embedding, where it is the head's weight too */
@@ -45,8 +45,9 @@ export class ParallelLMHead extends Module<[out: Tensor, hidden: Tensor], void> 
   /**
    * @param out `[tokens, vocabulary]`
    * @param hidden `[tokens, size]`
+   * @param tokens their number
    */
-  protected forward(out: Tensor, hidden: Tensor): void {
-    this.#method.apply(out, hidden)
+  protected forward(out: Tensor, hidden: Tensor, tokens: number): void {
+    this.#method.apply(out, hidden, tokens)
   }
 }

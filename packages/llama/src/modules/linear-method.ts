@@ -1,26 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type Tensor, torch } from '@vllm-ops/core'
+import { hasKernel, ops, type Tensor, torch } from '@vllm-ops/core'
 
-/** How a linear layer keeps its weight and multiplies by it. */
+/** How a linear layer multiplies by its weight `[outputs, inputs]`. */
 export interface LinearMethod {
-  /** `out = x · weightᵀ`, `[tokens, outputs] = [tokens, inputs] · [inputs, outputs]`. */
-  apply(out: Tensor, x: Tensor): void
+  /**
+   * `out = x · weightᵀ`
+   *
+   * @param out `[tokens, outputs]`
+   * @param x `[tokens, inputs]`
+   * @param tokens their number; the caller knows it, asking a tensor costs more than a small op
+   */
+  apply(out: Tensor, x: Tensor, tokens: number): void
 }
 
-/** The method for a weight `[outputs, inputs]` on its device. */
+/** Up to so many tokens reading the weight is the work, which is what `skinny_linear` is made for. */
+const SKINNY_TOKENS = 8
+
+/** The method for a weight, by what the dispatcher has for the device that it is on. */
 export function createLinearMethod(weight: Tensor): LinearMethod {
-  return new UnquantizedLinearMethod(weight)
-}
-
-class UnquantizedLinearMethod implements LinearMethod {
-  readonly #transposed: Tensor
-  readonly #mm = torch.aten!.mm!.out!
-
-  constructor(weight: Tensor) {
-    this.#transposed = weight.transpose(0, 1)
-  }
-
-  apply(out: Tensor, x: Tensor): void {
-    this.#mm(x, this.#transposed, { out })
+  const dispatchKey = weight.device.replace(/:\d+$/, '').toUpperCase()
+  const linear = torch.aten!.linear!.out!
+  if (!hasKernel('vllm_ops::skinny_linear', dispatchKey))
+    return { apply: (out, x) => linear(x, weight, { out }) }
+  return {
+    apply: (out, x, tokens) => {
+      if (tokens <= SKINNY_TOKENS) ops.skinny_linear(out, x, weight)
+      else linear(x, weight, { out })
+    },
   }
 }

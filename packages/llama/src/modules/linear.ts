@@ -5,7 +5,7 @@ import { createLinearMethod, type LinearMethod } from './linear-method'
 import { Module } from './module'
 
 /** `out = x · weightᵀ`; how, the {@link LinearMethod} of the weight decides. */
-abstract class LinearBase extends Module<[out: Tensor, x: Tensor], void> {
+abstract class LinearBase extends Module<[out: Tensor, x: Tensor, tokens: number], void> {
   readonly #method: LinearMethod
 
   /** @param weight `[outputs, inputs]`; belongs to the module from here on */
@@ -17,9 +17,10 @@ abstract class LinearBase extends Module<[out: Tensor, x: Tensor], void> {
   /**
    * @param out `[tokens, outputs]`
    * @param x `[tokens, inputs]`
+   * @param tokens their number
    */
-  protected forward(out: Tensor, x: Tensor): void {
-    this.#method.apply(out, x)
+  protected forward(out: Tensor, x: Tensor, tokens: number): void {
+    this.#method.apply(out, x, tokens)
   }
 }
 

@@ -36,10 +36,10 @@ export class LlamaMLP extends Module<[workspace: Workspace], void> {
     )
   }
 
-  protected forward({ hidden, gateUp, activated }: Workspace): void {
-    this.#gateUp.call(gateUp, hidden)
+  protected forward({ hidden, gateUp, activated, tokens }: Workspace): void {
+    this.#gateUp.call(gateUp, hidden, tokens)
     this.#act.call(activated, gateUp)
-    this.#down.call(hidden, activated)
+    this.#down.call(hidden, activated, tokens)
   }
 }
 
@@ -66,10 +66,11 @@ export class LlamaAttention extends Module<AttentionArgs, void> {
   }
 
   protected forward(...[positions, workspace, cache, metadata]: AttentionArgs): void {
-    this.#qkv.call(workspace.qkv, workspace.hidden)
+    const { hidden, qkv, attended, tokens } = workspace
+    this.#qkv.call(qkv, hidden, tokens)
     this.#rotary.call(positions, workspace.query, workspace.key)
     this.#attention.call(workspace.views, cache, metadata)
-    this.#output.call(workspace.hidden, workspace.attended)
+    this.#output.call(hidden, attended, tokens)
   }
 }
 

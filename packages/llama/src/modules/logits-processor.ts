@@ -24,8 +24,9 @@ export class LogitsProcessor extends Module<
     return scope(() => {
       const selected = indices ? torch.aten!.index_select!.default!(hidden, 0, indices) : hidden
       const { dtype, device, shape } = selected
-      const logits = empty([shape[0]!, this.#vocabSize], { dtype, device })
-      lmHead.call(logits, selected)
+      const tokens = shape[0]!
+      const logits = empty([tokens, this.#vocabSize], { dtype, device })
+      lmHead.call(logits, selected, tokens)
       return logits
     })
   }

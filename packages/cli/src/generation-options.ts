@@ -19,7 +19,7 @@ export interface GenerationOptions {
 }
 
 /** What the demo asks, and what is profiled where no prompt is given. */
-export const DEFAULT_PROMPT = 'Why is the sky blue?'
+export const DEFAULT_PROMPT = 'What is the difference between a CPU and a GPU? Answer in two sentences.'
 
 /** The values that the options have where they are not given. */
 export const DEFAULTS = {

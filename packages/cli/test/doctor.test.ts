@@ -36,7 +36,9 @@ describe('doctor on a machine that is set up', () => {
     const [cpu, cuda] = diagnosis.backends
     expect(cpu).toEqual({ name: 'cpu', status: 'ready', library: cpu.library })
     expect(isAbsolute(cpu.library) && statSync(cpu.library).isFile()).toBe(true)
-    expect(cuda.name).toBe('cuda')
+    const reason = '@vllm-ops/cuda is not installed'
+    const fix = 'npm install @vllm-ops/cuda'
+    expect(cuda).toEqual({ name: 'cuda', status: 'not-installed', library: null, reason, fix })
   })
 
   it('says the same to a person, and exits with 0', async () => {

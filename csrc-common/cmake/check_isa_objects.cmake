@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# cmake -DNM=<nm> -DOBJECTS=<;-list> -DISA=<namespace> -DCAPABILITY=<at::vec's namespace> -P check_isa_objects.cmake
+# cmake -DNM=<nm> -DOBJECTS=<;-list> -DISA=<namespace> -P check_isa_objects.cmake
 # Fails when an object compiled for one instruction set defines a symbol outside that set's namespaces. An inline
 # function that the compiler left out of line (std::sort<…>, c10::Half's operators) would be such a symbol: the linker
 # keeps one copy of it for the whole library, and if that one comes from here, a CPU without the instructions traps.
@@ -17,7 +17,7 @@ set(strays "")
 foreach(line IN LISTS lines)
   if(line MATCHES "^[0-9a-f]+ [A-Za-z] (.*)$")
     set(symbol "${CMAKE_MATCH_1}")
-    if(NOT symbol MATCHES "::${ISA}::" AND NOT symbol MATCHES "at::vec::${CAPABILITY}::")
+    if(NOT symbol MATCHES "::${ISA}::" AND NOT symbol MATCHES "at::vec::vllm_ops_${ISA}::")
       string(APPEND strays "\n  ${symbol}")
     endif()
   endif()

@@ -5,15 +5,19 @@
 
 set(_vllm_ops_check_isa_objects "${CMAKE_CURRENT_LIST_DIR}/check_isa_objects.cmake")
 
-# The instruction sets for this processor, best last. `baseline` is what the library needs at least.
+# The instruction sets for this processor, best last; `baseline` is what the library needs at least. For each: the
+# compiler's flags, the set that at::vec is told (CPU_CAPABILITY_<…>), and the name of at::vec's inline namespace, which
+# is another one for every set, so that no function of at::vec is shared between two of them.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  set(VLLM_OPS_ISAS baseline avx2 avx512)
+  set(VLLM_OPS_ISAS baseline avx2 avx512 avx512_bf16)
   set(VLLM_OPS_ISA_FLAGS_baseline -march=x86-64-v2)
-  set(VLLM_OPS_ISA_FLAGS_avx2 -march=x86-64-v3)
-  set(VLLM_OPS_ISA_FLAGS_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
   set(VLLM_OPS_ISA_CAPABILITY_baseline DEFAULT)
+  set(VLLM_OPS_ISA_FLAGS_avx2 -march=x86-64-v3)
   set(VLLM_OPS_ISA_CAPABILITY_avx2 AVX2)
+  set(VLLM_OPS_ISA_FLAGS_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
   set(VLLM_OPS_ISA_CAPABILITY_avx512 AVX512)
+  set(VLLM_OPS_ISA_FLAGS_avx512_bf16 ${VLLM_OPS_ISA_FLAGS_avx512} -mavx512bf16)
+  set(VLLM_OPS_ISA_CAPABILITY_avx512_bf16 AVX512)
 else()
   set(VLLM_OPS_ISAS baseline)
   set(VLLM_OPS_ISA_FLAGS_baseline "")
@@ -36,7 +40,7 @@ function(vllm_ops_isa_sources target)
                                               -Wno-uninitialized -Wno-maybe-uninitialized)
     target_compile_definitions(
       ${objects}
-      PRIVATE VLLM_OPS_ISA_NAMESPACE=${isa} CPU_CAPABILITY=${VLLM_OPS_ISA_CAPABILITY_${isa}}
+      PRIVATE VLLM_OPS_ISA_NAMESPACE=${isa} CPU_CAPABILITY=vllm_ops_${isa}
               CPU_CAPABILITY_${VLLM_OPS_ISA_CAPABILITY_${isa}})
     target_link_libraries(${objects} PRIVATE vllm_ops::torch_headers)
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${objects}>)
@@ -45,8 +49,8 @@ function(vllm_ops_isa_sources target)
     if(NOT isa STREQUAL "baseline")
       add_custom_command(
         TARGET ${target} PRE_LINK
-        COMMAND "${CMAKE_COMMAND}" "-DNM=${CMAKE_NM}" "-DOBJECTS=$<TARGET_OBJECTS:${objects}>" -DISA=${isa}
-                -DCAPABILITY=${VLLM_OPS_ISA_CAPABILITY_${isa}} -P "${_vllm_ops_check_isa_objects}"
+        COMMAND "${CMAKE_COMMAND}" "-DNM=${CMAKE_NM}" "-DOBJECTS=$<TARGET_OBJECTS:${objects}>" -DISA=${isa} -P
+                "${_vllm_ops_check_isa_objects}"
         VERBATIM)
     endif()
   endforeach()

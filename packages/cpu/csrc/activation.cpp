@@ -11,7 +11,7 @@
 namespace vllm_ops::cpu {
 
 VLLM_OPS_CPU_KERNEL(silu_and_mul, T* out, const T* input, int64_t rows, int64_t width,
-                    int64_t out_stride, int64_t input_stride)
+                    int64_t out_stride, int64_t input_stride, bool past_caches)
 
 void silu_and_mul(Tensor& out, const Tensor& input) {
   constexpr Check check("silu_and_mul");
@@ -34,7 +34,7 @@ void silu_and_mul(Tensor& out, const Tensor& input) {
     const int64_t width = out_rows.width;
     parallel_for_bytes(out_rows.count, 3 * width * in.itemsize, [&](int64_t begin, int64_t end) {
       kernel(o.as<T>() + begin * out_rows.stride, in.as<T>() + begin * in_rows.stride, end - begin,
-             width, out_rows.stride, in_rows.stride);
+             width, out_rows.stride, in_rows.stride, exceeds_caches(o));
     });
   });
 }

@@ -32,6 +32,7 @@ bool runnable(std::string_view name) {
     return runnable("avx2") && __builtin_cpu_supports("avx512f") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (name == "avx512_bf16") return runnable("avx512") && __builtin_cpu_supports("avx512bf16");
 #endif
   return name == "baseline";
 }

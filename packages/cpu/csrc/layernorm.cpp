@@ -12,7 +12,7 @@
 namespace vllm_ops::cpu {
 
 VLLM_OPS_CPU_KERNEL(rms_norm, T* out, const T* input, const T* weight, float epsilon, int64_t rows,
-                    int64_t width, int64_t out_stride, int64_t input_stride)
+                    int64_t width, int64_t out_stride, int64_t input_stride, bool past_caches)
 
 VLLM_OPS_CPU_KERNEL(fused_add_rms_norm, T* input, T* residual, const T* weight, float epsilon,
                     int64_t rows, int64_t width, int64_t input_stride, int64_t residual_stride)
@@ -47,7 +47,7 @@ void rms_norm(Tensor& out, const Tensor& input, const Tensor& weight, double eps
         in_rows.count, 2 * in_rows.width * in.itemsize, [&](int64_t begin, int64_t end) {
           kernel(o.as<T>() + begin * out_rows.stride, in.as<T>() + begin * in_rows.stride,
                  w.as<T>(), static_cast<float>(epsilon), end - begin, in_rows.width,
-                 out_rows.stride, in_rows.stride);
+                 out_rows.stride, in_rows.stride, o.data != in.data && exceeds_caches(o));
         });
   });
 }

@@ -10,17 +10,29 @@ namespace {
 
 inline Vec silu(const Vec& x) { return x / (exp(x.neg()) + Vec(1.0f)); }
 
+template <bool kStream, typename T>
+inline void silu_and_mul_rows(T* out, const T* input, int64_t rows, int64_t width,
+                              int64_t out_stride, int64_t input_stride) {
+  for (int64_t row = 0; row < rows; ++row, out += out_stride, input += input_stride) {
+    for_steps(width, [=](int64_t i, auto count) {
+      const Pair gate = load(input + i, count), up = load(input + width + i, count);
+      write<kStream>(out + i, Pair{silu(gate.lo) * up.lo, silu(gate.hi) * up.hi}, count);
+    });
+  }
+}
+
 }  // namespace
 
 template <typename T>
 void silu_and_mul(T* out,          // [rows, width], rows out_stride apart
                   const T* input,  // [rows, 2 * width], rows input_stride apart
-                  int64_t rows, int64_t width, int64_t out_stride, int64_t input_stride) {
-  for (int64_t row = 0; row < rows; ++row, out += out_stride, input += input_stride) {
-    for_steps(width, [=](int64_t i, auto count) {
-      const Pair gate = load(input + i, count), up = load(input + width + i, count);
-      store(out + i, Pair{silu(gate.lo) * up.lo, silu(gate.hi) * up.hi}, count);
-    });
+                  int64_t rows, int64_t width, int64_t out_stride, int64_t input_stride,
+                  bool past_caches) {  // whether out is too large to stay in them
+  if (past_caches && can_stream(out, out_stride)) {
+    silu_and_mul_rows<true>(out, input, rows, width, out_stride, input_stride);
+    end_stream();
+  } else {
+    silu_and_mul_rows<false>(out, input, rows, width, out_stride, input_stride);
   }
 }
 VLLM_OPS_CPU_INSTANTIATE(silu_and_mul)

@@ -32,12 +32,22 @@ inline Vec scale_of(const SumOfSquares& squares, int64_t width, float epsilon) {
 }
 
 /// out = x * scale * weight over a row.
-template <typename T>
+template <bool kStream = false, typename T>
 inline void normalize(T* out, const T* x, const T* weight, const Vec& scale, int64_t width) {
   for_steps(width, [=](int64_t i, auto count) {
     const Pair v = load(x + i, count), w = load(weight + i, count);
-    store(out + i, Pair{v.lo * scale * w.lo, v.hi * scale * w.hi}, count);
+    write<kStream>(out + i, Pair{v.lo * scale * w.lo, v.hi * scale * w.hi}, count);
   });
+}
+
+template <bool kStream, typename T>
+inline void rms_norm_rows(T* out, const T* input, const T* weight, float epsilon, int64_t rows,
+                          int64_t width, int64_t out_stride, int64_t input_stride) {
+  for (int64_t row = 0; row < rows; ++row, out += out_stride, input += input_stride) {
+    SumOfSquares squares;
+    for_steps(width, [&](int64_t i, auto count) { squares.add(load(input + i, count)); });
+    normalize<kStream>(out, input, weight, scale_of(squares, width, epsilon), width);
+  }
 }
 
 }  // namespace
@@ -46,12 +56,13 @@ template <typename T>
 void rms_norm(T* out,           // [rows, width], rows out_stride apart; may be input itself
               const T* input,   // [rows, width], rows input_stride apart
               const T* weight,  // [width]
-              float epsilon, int64_t rows, int64_t width, int64_t out_stride,
-              int64_t input_stride) {
-  for (int64_t row = 0; row < rows; ++row, out += out_stride, input += input_stride) {
-    SumOfSquares squares;
-    for_steps(width, [&](int64_t i, auto count) { squares.add(load(input + i, count)); });
-    normalize(out, input, weight, scale_of(squares, width, epsilon), width);
+              float epsilon, int64_t rows, int64_t width, int64_t out_stride, int64_t input_stride,
+              bool past_caches) {  // whether out is too large to stay in them
+  if (past_caches && can_stream(out, out_stride)) {
+    rms_norm_rows<true>(out, input, weight, epsilon, rows, width, out_stride, input_stride);
+    end_stream();
+  } else {
+    rms_norm_rows<false>(out, input, weight, epsilon, rows, width, out_stride, input_stride);
   }
 }
 VLLM_OPS_CPU_INSTANTIATE(rms_norm)

@@ -7,7 +7,7 @@
 #include <ATen/cpu/vec/vec.h>
 
 #include <cstdint>
-#include <limits>
+#include <cstring>
 #include <tuple>
 #include <type_traits>
 
@@ -63,6 +63,18 @@ inline Pair load(const T* p, Count count) {
 }
 
 inline at::vec::Vectorized<BFloat16> round_to(BFloat16, const Pair& v) {
+#if defined(__AVX512BF16__)
+  // The instruction takes subnormal numbers for zero. They are rare, and rounded by other means.
+  constexpr int kSubnormal = 0x20;
+  const __mmask16 lo = _mm512_fpclass_ps_mask(v.lo, kSubnormal),
+                  hi = _mm512_fpclass_ps_mask(v.hi, kSubnormal);
+  if (__builtin_expect(_mm512_kortestz(lo, hi), 1)) {
+    const __m512bh rounded = _mm512_cvtne2ps_pbh(v.hi, v.lo);
+    __m512i bits;
+    std::memcpy(&bits, &rounded, sizeof(bits));
+    return bits;
+  }
+#endif
   return at::vec::convert_float_bfloat16(v.lo, v.hi);
 }
 inline at::vec::Vectorized<Half> round_to(Half, const Pair& v) {
@@ -87,6 +99,61 @@ inline void store(T* p, const Pair& v, Count count) {
     v.lo.store(p);
     v.hi.store(p + kLanes, static_cast<int>(count - kLanes));
   }
+}
+
+/// Whether rows of T from `p` on, `stride` elements apart, can be stored by `stream`.
+template <typename T>
+inline bool can_stream(const T* p, int64_t stride) {
+#if defined(CPU_CAPABILITY_AVX2) || defined(CPU_CAPABILITY_AVX512)
+  constexpr uintptr_t kVector = sizeof(Vec);
+  return reinterpret_cast<uintptr_t>(p) % kVector == 0 && stride * sizeof(T) % kVector == 0;
+#else
+  static_cast<void>(p), static_cast<void>(stride);
+  return false;
+#endif
+}
+
+/// Stores past the caches, for results too large to stay in them: the memory need not be read
+/// first. `p` is aligned to a vector. Call end_stream after the last one.
+template <typename T, typename Count>
+inline void stream(T* p, const Pair& v, Count count) {
+  if constexpr (!std::is_same_v<Count, FullStep>) {
+    store(p, v, count);
+  } else {
+#if defined(CPU_CAPABILITY_AVX512)
+    if constexpr (std::is_same_v<T, float>) {
+      _mm512_stream_ps(p, v.lo);
+      _mm512_stream_ps(p + kLanes, v.hi);
+    } else {
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(p), round_to(T{}, v));
+    }
+#elif defined(CPU_CAPABILITY_AVX2)
+    if constexpr (std::is_same_v<T, float>) {
+      _mm256_stream_ps(p, v.lo);
+      _mm256_stream_ps(p + kLanes, v.hi);
+    } else {
+      _mm256_stream_si256(reinterpret_cast<__m256i*>(p), round_to(T{}, v));
+    }
+#else
+    store(p, v, count);
+#endif
+  }
+}
+
+/// Stores, past the caches or through them.
+template <bool kStream, typename T, typename Count>
+inline void write(T* p, const Pair& v, Count count) {
+  if constexpr (kStream)
+    stream(p, v, count);
+  else
+    store(p, v, count);
+}
+
+/// Makes streamed results visible to other threads.
+inline void end_stream() {
+#if defined(CPU_CAPABILITY_AVX2) || defined(CPU_CAPABILITY_AVX512)
+  _mm_sfence();
+#endif
 }
 
 /// The value that a store leaves in memory, as float32.
@@ -126,15 +193,18 @@ inline float sum(const Vec& v) {
   return lanes[0];
 }
 
-/// exp(x) within 2 ulp: inf above 88.72, 0 below -87.33 (where the exact value is subnormal), NaN
-/// of NaN.
+/// exp(x) within 2 ulp: inf above 88.72, NaN of NaN. Below -87.33, where the exact value is
+/// subnormal, 0 or that value.
 inline Vec exp(const Vec& x) {
-  using Int = at::vec::Vectorized<int32_t>;
   // x = n ln2 + r with |r| <= ln2 / 2. ln2 is split in two so that n * kLn2High is exact.
   constexpr float kLog2E = 1.44269504f, kLn2High = 0.693145752f, kLn2Low = 1.42860677e-6f;
-  constexpr float kLowest = -87.33f, kHighest = 88.72f;
+  // At 88.73 the result is inf, and n is at most 128.
+  constexpr float kLowest = -87.33f, kHighest = 88.73f;
+  // Rounds to an integer when added, and leaves that integer in the low bits.
+  constexpr float kRounder = 12582912.0f;
   const Vec clamped = at::vec::clamp(x, Vec(kLowest), Vec(kHighest));
-  const Vec n = (clamped * Vec(kLog2E)).round();
+  const Vec rounded = at::vec::fmadd(clamped, Vec(kLog2E), Vec(kRounder));
+  const Vec n = rounded - Vec(kRounder);
   Vec r = at::vec::fnmadd(n, Vec(kLn2High), clamped);
   r = at::vec::fnmadd(n, Vec(kLn2Low), r);
   // Minimax polynomial of exp(r) of degree 6 in this range, relative error 1e-8.
@@ -144,13 +214,16 @@ inline Vec exp(const Vec& x) {
   p = at::vec::fmadd(p, r, Vec(0.5f));
   p = at::vec::fmadd(p, r, Vec(1.0f));
   p = at::vec::fmadd(p, r, Vec(1.0f));
-  // 2^n by its bits; n is at most 128, one more than they hold, hence half of it and twice.
-  const Int exponent = at::vec::convert_to_int_of_same_size(n) + Int(126);
-  const Vec half_power = at::vec::cast<float>(exponent << Int(23));
-  const Vec power = p * half_power * Vec(2.0f);
-  const Vec inside =
-      Vec::blendv(power, Vec(std::numeric_limits<float>::infinity()), x > Vec(kHighest));
-  return Vec::blendv(Vec::blendv(inside, Vec(0.0f), x < Vec(kLowest)), x, x.isnan());
+#if defined(CPU_CAPABILITY_AVX512)
+  const __mmask16 kept = _mm512_cmp_ps_mask(x, Vec(kLowest), _CMP_NLT_UQ);
+  return _mm512_maskz_scalef_ps(kept, p, n);
+#else
+  // 2^n by its bits. 128 is one more than they hold, hence 2^(n - 1), twice.
+  using Int = at::vec::Vectorized<int32_t>;
+  const Int exponent = (at::vec::cast<int32_t>(rounded) + Int(126)) << Int(23);
+  const Vec power = p * at::vec::cast<float>(exponent) * Vec(2.0f);
+  return Vec::blendv(power, Vec(0.0f), x < Vec(kLowest));
+#endif
 }
 
 }  // namespace vllm_ops::cpu::kernels::VLLM_OPS_ISA_NAMESPACE

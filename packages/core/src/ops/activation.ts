@@ -43,8 +43,10 @@ export const silu_and_mul = defineOp({
     yield { name: 'no width', args: call([3], 0) }
     yield { name: 'one dimension', args: call([], 65) }
     yield { name: 'three dimensions', args: call([2, 3], 65) }
-    // More than one thread's share of rows, and a last share that is smaller.
+    yield { name: '1 x 4096', args: call([1], 4096) }
     yield { name: '1025 x 72', args: call([1025], 72) }
+    // Enough for every thread, in shares of unequal size.
+    yield { name: '301 x 1536', args: call([301], 1536) }
     for (const { name, layout } of layouts([5, 2 * 65])) {
       yield { name: `input ${name}`, args: { ...call([5], 65), input: input([5, 2 * 65], dtype, layout) } }
       yield { name: `out ${name}`, args: { ...call([5], 65), out: output([5, 65], dtype, layout) } }

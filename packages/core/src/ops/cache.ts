@@ -92,7 +92,7 @@ export const reshape_and_cache = defineOp({
   },
 
   *cases(dtype) {
-    for (const headSize of [8, 64, 80, 96, 112, 128, 192, 256])
+    for (const headSize of [packing(dtype), 3 * packing(dtype), 64, 80, 96, 112, 120, 128, 192, 256])
       yield { name: `heads of ${headSize}`, args: call(dtype, { slots: scattered(5, 64), headSize }) }
     for (const blockSize of [1, 3, 8, 16, 32])
       yield {
@@ -109,7 +109,7 @@ export const reshape_and_cache = defineOp({
     yield { name: 'every slot', args: call(dtype, { slots: scattered(64, 64) }) }
     yield {
       name: '1025 tokens',
-      args: call(dtype, { slots: scattered(1025, 1040), blocks: 65, heads: 1, headSize: 8 }),
+      args: call(dtype, { slots: scattered(1025, 1040), blocks: 65, heads: 3 }),
     }
     yield {
       name: 'parts of a fused projection',

@@ -22,7 +22,7 @@ function scaledRows(shape: readonly [number, number], dtype: FloatDType): Tensor
 }
 
 const NORM_TOLERANCE = {
-  ulps: 16,
+  ulps: 8,
   absolute: 2 ** -126,
   reason:
     'the sum of squares is accumulated in several lanes: sqrt(n) ulp for 4096 elements, divided by 4 or more lanes',
@@ -63,7 +63,10 @@ export const rms_norm = defineOp({
     yield { name: 'no tokens', args: call([0, 64]) }
     yield { name: 'one dimension', args: call([65]) }
     yield { name: 'three dimensions', args: call([2, 3, 65]) }
+    yield { name: '1 x 4096', args: call([1, 4096]) }
     yield { name: '1025 x 72', args: call([1025, 72]) }
+    // Enough for every thread, in shares of unequal size.
+    yield { name: '301 x 1536', args: call([301, 1536]) }
     yield { name: 'a large epsilon', args: call([3, 65], 0.5) }
     yield {
       name: 'large, small and zero rows',
@@ -178,7 +181,10 @@ export const fused_add_rms_norm = defineOp({
     yield { name: 'no tokens', args: call([0, 64]) }
     yield { name: 'one dimension', args: call([65]) }
     yield { name: 'three dimensions', args: call([2, 3, 65]) }
+    yield { name: '1 x 4096', args: call([1, 4096]) }
     yield { name: '1025 x 72', args: call([1025, 72]) }
+    // Enough for every thread, in shares of unequal size.
+    yield { name: '301 x 1536', args: call([301, 1536]) }
     yield { name: 'a large epsilon', args: call([3, 65], 0.5) }
     yield {
       name: 'large, small and zero rows',

@@ -43,6 +43,7 @@ export const skinny_linear = defineOp({
       yield { name: `1 x 72 to ${outputs}`, args: call(1, 72, outputs) }
     for (const tokens of [2, 3, 4, 5, 7, 8, 9, 16, 17, 130])
       yield { name: `${tokens} x 200 to 33`, args: call(tokens, 200, 33) }
+    for (const tokens of [1, 4]) yield { name: `${tokens} x 576 to 1536`, args: call(tokens, 576, 1536) }
     yield { name: 'no tokens', args: call(0, 64, 9) }
     yield { name: 'no outputs', args: call(3, 64, 0) }
     yield { name: 'no inputs', args: call(3, 0, 9) }

@@ -49,13 +49,15 @@ test.for([
 })
 
 test('nor does a lock whose process has ended, though its parent has not noticed', async () => {
-  // The child of the shell ends at once; `exec` makes the shell a program that never asks after it.
-  const parent = spawn('sh', ['-c', 'sleep 0 & echo $!; exec sleep 60'], {
+  // `exec` makes the shell a program that never asks after the child it had.
+  const parent = spawn('sh', ['-c', 'sleep 60 & echo $!; exec sleep 60'], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   try {
     const [line] = await once(parent.stdout, 'data')
     const pid = Number(line)
+    while (readFileSync(`/proc/${parent.pid}/comm`, 'utf8') !== 'sleep\n') await sleep(10)
+    process.kill(pid)
     while (!readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ')) await sleep(10)
     const started = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ')[19]
     writeFileSync(path, JSON.stringify({ ...(await mine()), pid, started }))

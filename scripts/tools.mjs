@@ -81,10 +81,10 @@ export async function quietly(command, args, what, env) {
  *
  * @param {string} command
  * @param {readonly string[]} args
- * @param {{ cwd?: string, env?: NodeJS.ProcessEnv }} [options]
+ * @param {{ cwd?: string, stdout?: 'inherit' | 'ignore' }} [options]
  */
-export function onTerminal(command, args, { cwd = ROOT, env = process.env } = {}) {
-  return ended(spawn(command, args, { cwd, env, stdio: 'inherit' }))
+export function onTerminal(command, args, { cwd = ROOT, stdout = 'inherit' } = {}) {
+  return ended(spawn(command, args, { cwd, stdio: ['inherit', stdout, 'inherit'] }))
 }
 
 /**

@@ -7,11 +7,10 @@ import { cacheRoot } from '../packages/libtorch/src/cache-root.mjs'
 import { withLock } from '../packages/libtorch/src/lock-file.mjs'
 import { checkBuild } from './prerequisites.mjs'
 import { readText, resultStamp, sourceStamp, writeText } from './stamp.mjs'
-import { pnpm, ROOT, ToolFailed } from './tools.mjs'
+import { onTerminal, pnpm, ROOT, ToolFailed } from './tools.mjs'
 
 const STATE = join(ROOT, '.cache')
 const BUILT = join(STATE, 'built')
-const LIBTORCH = join(ROOT, 'packages/libtorch/dist/index.js')
 
 /** Returns when everything is built; throws `ToolFailed` when it can't be. */
 export async function prepare() {
@@ -26,19 +25,22 @@ export async function prepare() {
   )
 }
 
+/**
+ * What is written after a build: what it read, what it wrote, and the libtorch that it was built against.
+ *
+ * @typedef {{ sources: string, results: string, libtorch: string }} Stamp
+ */
+
 /** Whether nothing changed since the last complete build. */
 async function isBuilt() {
-  const stamp = readText(BUILT)
-  return stamp !== undefined && isInstalled() && stamp === (await stampWith(sourceStamp(ROOT)))
-}
-
-/**
- * What is written after a build from `sources`: those, what the build wrote, and the libtorch that it was built against.
- *
- * @param {string} sources
- */
-async function stampWith(sources) {
-  return JSON.stringify({ sources, results: resultStamp(ROOT), libtorch: await currentLibtorch() })
+  const text = readText(BUILT)
+  if (text === undefined || !isInstalled()) return false
+  /** @type {Stamp} */
+  const { sources, results, libtorch } = JSON.parse(text)
+  // In this order: a killed build may have left a libtorch package that can't be loaded.
+  return (
+    sources === sourceStamp(ROOT) && results === resultStamp(ROOT) && libtorch === (await currentLibtorch())
+  )
 }
 
 async function build() {
@@ -56,7 +58,9 @@ async function build() {
   const sources = sourceStamp(ROOT)
   say('Building (the first build takes some minutes)')
   await turbo('build', [], 'The build')
-  writeText(BUILT, await stampWith(sources))
+  /** @type {Stamp} */
+  const stamp = { sources, results: resultStamp(ROOT), libtorch: await currentLibtorch() }
+  writeText(BUILT, JSON.stringify(stamp))
 }
 
 /**
@@ -84,34 +88,25 @@ function storeDir() {
 }
 
 async function fetchLibtorch() {
-  const { LibtorchError, setupLibtorch, showProgress } = await libtorch()
-  const { onProgress, end } = showProgress()
-  try {
-    await setupLibtorch({ onProgress })
-  } catch (error) {
-    end()
-    if (!(error instanceof LibtorchError)) throw error
-    throw new ToolFailed(`${error.message}\n${error.fix}`, 1)
-  }
-  end()
+  const cli = join(ROOT, 'packages/libtorch/dist/cli.js')
+  const exitCode = await onTerminal(process.execPath, [cli, 'setup'], { stdout: 'ignore' })
+  if (exitCode !== 0) throw new ToolFailed('', exitCode)
 }
 
-/** The libtorch in use; nothing where there is none. */
+/** The libtorch in use, as text; nothing where there is none. */
 async function currentLibtorch() {
-  if (!existsSync(LIBTORCH)) return undefined
-  const { findLibtorch, LibtorchError } = await libtorch()
+  const module = join(ROOT, 'packages/libtorch/dist/index.js')
+  /** @type {typeof import('../packages/libtorch/src/index')} */
+  // The time makes it another module after it was built again.
+  const { findLibtorch, LibtorchError } = await import(
+    `${pathToFileURL(module).href}?${statSync(module).mtimeMs}`
+  )
   try {
-    return findLibtorch()
+    return JSON.stringify(findLibtorch())
   } catch (error) {
-    if (error instanceof LibtorchError) return undefined
+    if (error instanceof LibtorchError) return ''
     throw error
   }
-}
-
-/** @returns {Promise<typeof import('../packages/libtorch/src/index')>} */
-function libtorch() {
-  // The time makes it another module after it was built again.
-  return import(`${pathToFileURL(LIBTORCH).href}?${statSync(LIBTORCH).mtimeMs}`)
 }
 
 /** @param {string} line */

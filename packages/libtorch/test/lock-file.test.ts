@@ -45,7 +45,7 @@ test.for([
   ['has ended, and its number is that of another by now', { started: '1' }],
 ] as const)('a lock whose process %s holds nobody up', async ([, change]) => {
   writeFileSync(path, JSON.stringify({ ...(await mine()), ...change }))
-  expect(await withLock(path, async () => 'mine', { signal: AbortSignal.timeout(2000) })).toBe('mine')
+  expect(await withLock(path, async () => 'mine', { signal: AbortSignal.timeout(20_000) })).toBe('mine')
 })
 
 test('nor does a lock whose process has ended, though its parent has not noticed', async () => {
@@ -61,7 +61,7 @@ test('nor does a lock whose process has ended, though its parent has not noticed
     while (!readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ')) await sleep(10)
     const started = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ')[19]
     writeFileSync(path, JSON.stringify({ ...(await mine()), pid, started }))
-    expect(await withLock(path, async () => 'mine', { signal: AbortSignal.timeout(2000) })).toBe('mine')
+    expect(await withLock(path, async () => 'mine', { signal: AbortSignal.timeout(20_000) })).toBe('mine')
   } finally {
     parent.kill()
   }

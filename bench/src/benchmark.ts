@@ -22,12 +22,15 @@ export interface Benchmark {
   run(options: OptionValues): Promise<Readonly<Record<string, unknown>>>
 }
 
+/** What the user asked for cannot be done. The message says why. */
+export class UsageError extends Error {}
+
 /** The elements of an option that is a list. */
 export function listOption(options: OptionValues, name: string): string[] {
   return (options[name] ?? '').split(',').filter(Boolean)
 }
 
-/** A positive whole number; throws for anything else. */
+/** A positive whole number; throws a {@link UsageError} for anything else. */
 export function countOption(options: OptionValues, name: string): number {
   return count(name, options[name] ?? '')
 }
@@ -40,6 +43,6 @@ export function countsOption(options: OptionValues, name: string): number[] {
 function count(name: string, text: string): number {
   const value = Number(text)
   if (!Number.isInteger(value) || value < 1)
-    throw new RangeError(`--${name}: expected a positive whole number, received '${text}'`)
+    throw new UsageError(`--${name}: expected a positive whole number, received '${text}'`)
   return value
 }

@@ -4,7 +4,7 @@
 import { writeFileSync } from 'node:fs'
 import type { ParseArgsConfig } from 'node:util'
 import { parseArgs } from 'node:util'
-import type { Benchmark, OptionValues } from './benchmark'
+import { type Benchmark, type OptionValues, UsageError } from './benchmark'
 import { dispatch } from './dispatch'
 import { kernels } from './kernels'
 import { llama } from './llama'
@@ -63,4 +63,9 @@ function usage(problem?: string): void {
   if (problem !== undefined) process.exitCode = USAGE_EXIT_CODE
 }
 
-await main()
+try {
+  await main()
+} catch (error) {
+  if (!(error instanceof UsageError)) throw error
+  usage(error.message)
+}

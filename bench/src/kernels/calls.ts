@@ -9,7 +9,7 @@ export interface KernelCase {
   readonly op: string
   /** Arguments for a number of tokens; they are fresh each time. */
   args(tokens: number, dtype: FloatDType): readonly OpArgument[]
-  /** Whether this call, on all token counts of the run, has to reach the target share of the copy bandwidth at 2048 tokens. */
+  /** Whether it has to reach the target share of the copy bandwidth at the target's token count. */
   readonly hasTarget: boolean
   /** The one size of ops whose work is not per token. */
   readonly fixed?: { readonly tokens: number; readonly label: string }
@@ -148,6 +148,17 @@ export const kernelCases: readonly KernelCase[] = [
         ...[0, 0, 0, 0, 0],
       ]
     },
+  },
+  {
+    name: `skinny_linear, ${llama.hiddenSize} → ${llama.intermediateSize}`,
+    op: 'skinny_linear',
+    hasTarget: false,
+    fixed: { tokens: 1, label: '1' },
+    args: (tokens, dtype) => [
+      randn([tokens, llama.intermediateSize], { dtype }),
+      randn([tokens, llama.hiddenSize], { dtype }),
+      randn([llama.intermediateSize, llama.hiddenSize], { dtype }),
+    ],
   },
   ...quantized.map(
     ({ name, type, bytes }): KernelCase => ({

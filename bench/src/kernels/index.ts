@@ -9,7 +9,14 @@ import {
   setNumThreads,
 } from '@vllm-ops/core'
 import { isa, setIsa } from '@vllm-ops/cpu'
-import { type Benchmark, countOption, countsOption, listOption, type OptionValues } from '../benchmark'
+import {
+  type Benchmark,
+  countOption,
+  countsOption,
+  listOption,
+  type OptionValues,
+  UsageError,
+} from '../benchmark'
 import { number, percent, table } from '../table'
 import { type KernelCase, kernelCases } from './calls'
 import { type Measurement, PreparedCase } from './measure'
@@ -33,7 +40,7 @@ async function run(options: OptionValues): Promise<Record<string, unknown>> {
   const rounds = countOption(options, 'rounds')
   const chosen = listOption(options, 'ops')
   const selected = kernelCases.filter(({ op }) => chosen.length === 0 || chosen.includes(op))
-  if (selected.length === 0) throw new RangeError(`--ops: none of ${chosen.join(', ')} is measured here`)
+  if (selected.length === 0) throw new UsageError(`--ops: none of ${chosen.join(', ')} is measured here`)
   const dtypes = listOption(options, 'dtypes').map(floatDType)
   if (options.isa) setIsa(options.isa)
   const before = getNumThreads()
@@ -65,7 +72,7 @@ async function run(options: OptionValues): Promise<Record<string, unknown>> {
 
 function floatDType(text: string): FloatDType {
   const found = floatDTypes.find((dtype) => dtype === text)
-  if (!found) throw new RangeError(`--dtypes: expected ${floatDTypes.join(', ')}, received '${text}'`)
+  if (!found) throw new UsageError(`--dtypes: expected ${floatDTypes.join(', ')}, received '${text}'`)
   return found
 }
 

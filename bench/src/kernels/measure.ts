@@ -24,7 +24,7 @@ const SAMPLE_MS = 20
 export interface Measurement {
   /** Per call. */
   readonly ns: Summary
-  /** `aten::copy_` of half as many bytes, which moves the same number: read and written once each. */
+  /** `aten::copy_` of half as many bytes in the same dtype, which moves the same number: read and written once each. */
   readonly copyNs: Summary
   readonly bytes: number
   readonly flops: number
@@ -49,12 +49,9 @@ export class PreparedCase {
     checkCall(card, first, found, dtype)
     this.#cost = card.cost(...first)
     this.#sets = several(footprint(first), first, () => kernel.args(tokens, dtype))
-    const half = Math.ceil(this.#cost.bytes / 2)
-    const pair = (): [Tensor, Tensor] => [
-      zeros([half], { dtype: 'uint8' }),
-      empty([half], { dtype: 'uint8' }),
-    ]
-    this.#copies = several(2 * half, pair(), pair)
+    const half = Math.ceil(this.#cost.bytes / 2 / empty([0], { dtype }).itemsize)
+    const pair = (): [Tensor, Tensor] => [zeros([half], { dtype }), empty([half], { dtype })]
+    this.#copies = several(this.#cost.bytes, pair(), pair)
   }
 
   /** Samples of the call and of the copy in turn. */

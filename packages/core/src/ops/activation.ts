@@ -46,7 +46,7 @@ export const silu_and_mul = defineOp({
     yield { name: '1 x 4096', args: call([1], 4096) }
     yield { name: '1025 x 72', args: call([1025], 72) }
     // Enough for every thread, in shares of unequal size.
-    yield { name: '301 x 1536', args: call([301], 1536) }
+    yield { name: '129 x 1536', args: call([129], 1536) }
     for (const { name, layout } of layouts([5, 2 * 65])) {
       yield { name: `input ${name}`, args: { ...call([5], 65), input: input([5, 2 * 65], dtype, layout) } }
       yield { name: `out ${name}`, args: { ...call([5], 65), out: output([5, 65], dtype, layout) } }

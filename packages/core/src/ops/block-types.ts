@@ -17,7 +17,9 @@ export interface BlockType {
 
 /** `count` bytes of each block from `start` on, as elements of a dtype. */
 function field(aten: Aten, blocks: Tensor, start: number, count: number, dtype: DType): Tensor {
-  return aten('view.dtype', aten('narrow', blocks, 1, start, count).contiguous(), dtype)
+  // A copy of its own begins where its dtype may.
+  const bytes = aten('clone', aten('narrow', blocks, 1, start, count), { memory_format: 'contiguous_format' })
+  return aten('view.dtype', bytes, dtype)
 }
 
 /** 16 bytes from `start` on as 32 numbers of four bits: the low halves are the first 16, the high halves the others. */

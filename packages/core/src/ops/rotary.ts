@@ -158,8 +158,8 @@ export const rotary_embedding = defineOp({
         args: call(dtype, { tokens: [1], headSize: 64, heads: 1, kvHeads: 1, isNeox }),
       }
       yield {
-        name: `1025 tokens, ${order}`,
-        args: call(dtype, { tokens: [1025], headSize: 64, heads: 9, kvHeads: 3, isNeox }),
+        name: `257 tokens, ${order}`,
+        args: call(dtype, { tokens: [257], headSize: 64, heads: 9, kvHeads: 3, isNeox }),
       }
       // A fused projection: rows of query, key and value, of which the op sees the first two.
       yield {

@@ -105,35 +105,35 @@ export class GuardedMemory {
 
   /** Compares memory after a call with what it was. Where `mayWrite`, the tensor's own elements may differ. */
   check(after: Uint8Array, mayWrite: boolean): string | undefined {
-    if (Buffer.compare(this.before, after) === 0) return undefined
-    const itemsize = after.length / this.length
-    const { first, places } = this
-    const count = this.values.length
-    const element = new Map<number, number>()
-    for (let i = 0; i < count; i++) element.set(first + (places ? (places[i] ?? 0) : i), i)
-    for (let place = 0; place < this.length; place++) {
-      const from = place * itemsize
-      if (
-        Buffer.compare(this.before.subarray(from, from + itemsize), after.subarray(from, from + itemsize)) ===
-        0
-      )
-        continue
-      const index = element.get(place)
-      if (index === undefined) return `wrote ${this.where(place)}`
-      if (!mayWrite)
-        return `changed element [${coordinates(index, this.spec.shape).join(', ')}], which its schema does not allow`
-    }
-    return undefined
+    const rest = mayWrite ? this.withoutElements(after) : after
+    if (Buffer.compare(this.before, rest) === 0) return undefined
+    const place = this.before.findIndex((byte, i) => byte !== rest[i]) * (this.length / after.length)
+    return this.complaint(Math.floor(place))
   }
 
-  private where(place: number): string {
-    const { first, places } = this
-    const end = places
-      ? first + places.reduce((most, offset) => Math.max(most, offset + 1), 0)
-      : first + this.values.length
-    if (place < first) return `${first - place} elements before its first one`
-    if (place >= end) return `${place - end + 1} elements behind its last one`
-    return `between its rows, ${place - first} elements behind its first one`
+  /** What memory would be after the call, had the tensor's elements stayed what they were. */
+  private withoutElements(after: Uint8Array): Uint8Array {
+    const { before, first, places, values } = this
+    const itemsize = before.length / this.length
+    const rest = after.slice()
+    const restore = (from: number, count: number) =>
+      rest.set(before.subarray(from * itemsize, (from + count) * itemsize), from * itemsize)
+    if (places) for (const place of places) restore(first + place, 1)
+    else restore(first, values.length)
+    return rest
+  }
+
+  /** What was wrong to write at this place of memory, counted in elements. */
+  private complaint(place: number): string {
+    const { first, places, spec, values } = this
+    const end =
+      first + (places ? places.reduce((most, offset) => Math.max(most, offset + 1), 0) : values.length)
+    if (place < first) return `wrote ${first - place} elements before its first one`
+    if (place >= end) return `wrote ${place - end + 1} elements behind its last one`
+    const index = places ? places.indexOf(place - first) : place - first
+    return index < 0
+      ? `wrote between its rows, ${place - first} elements behind its first one`
+      : `changed element [${coordinates(index, spec.shape).join(', ')}], which its schema does not allow`
   }
 }
 

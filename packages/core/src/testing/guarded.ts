@@ -10,6 +10,7 @@ import {
   type TypedArray,
   torch,
 } from '@vllm-ops/core'
+import { product } from '../ops/math'
 
 /** Elements before and behind a tensor: at least 64 bytes, so that the tensor begins where a cache line does. */
 const MARGIN = 64
@@ -56,7 +57,9 @@ export class GuardedMemory {
   /** The elements as float64, dense: what the reference is given. Exact, since they were rounded to the dtype first. */
   readonly values: Float64Array
   private readonly before: Uint8Array
+  /** Places in elements: of the first one, behind the last one, and of the end of the guarded memory. */
   private readonly first: number
+  private readonly end: number
   private readonly length: number
   private readonly places: Int32Array | undefined
 
@@ -65,13 +68,14 @@ export class GuardedMemory {
     random: Random,
   ) {
     const { shape, dtype, fill, offset = 0 } = spec
-    const count = shape.reduce((total, size) => total * size, 1)
+    const count = product(shape)
     const exact = new Float64Array(count)
     for (let i = 0; i < count; i++) exact[i] = fill(i, random)
     this.places = positions(spec)
     const extent = this.places ? this.places.reduce((most, place) => Math.max(most, place + 1), 0) : count
     this.first = MARGIN + offset
-    this.length = this.first + extent + MARGIN
+    this.end = this.first + extent
+    this.length = this.end + MARGIN
     const { before, values } = scope(() => {
       const rounded = fromTypedArray(exact, [count]).to(dtype)
       const elements = rounded.data()
@@ -98,7 +102,7 @@ export class GuardedMemory {
     const local = empty([this.length], { dtype })
     bytesOf(local.data()).set(this.before)
     const storage = device === 'cpu' ? local : local.to({ device })
-    const dense = strides ?? shape.map((_, i) => shape.slice(i + 1).reduce((total, size) => total * size, 1))
+    const dense = strides ?? shape.map((_, i) => product(shape.slice(i + 1)))
     const view = torch.aten!.as_strided!(storage, shape, dense, this.first)
     return new GuardedTensor(this, storage, view)
   }
@@ -125,9 +129,7 @@ export class GuardedMemory {
 
   /** What was wrong to write at this place of memory, counted in elements. */
   private complaint(place: number): string {
-    const { first, places, spec, values } = this
-    const end =
-      first + (places ? places.reduce((most, offset) => Math.max(most, offset + 1), 0) : values.length)
+    const { first, end, places, spec } = this
     if (place < first) return `wrote ${first - place} elements before its first one`
     if (place >= end) return `wrote ${place - end + 1} elements behind its last one`
     const index = places ? places.indexOf(place - first) : place - first

@@ -3,6 +3,7 @@ import {
   type AnyCase,
   cards,
   empty,
+  Library,
   ops,
   parseSchema,
   Tensor,
@@ -63,5 +64,24 @@ describe('on the meta device', () => {
     expect(() => ops.silu_and_mul(empty([3, 8]), x)).toThrow(
       /argument 'input': expected a tensor on cpu, received meta/,
     )
+  })
+})
+
+describe('with a kernel of a backend', () => {
+  it('leaves its tensors to that', () => {
+    using library = new Library('vllm_ops', 'IMPL')
+    let calls = 0
+    library.impl(
+      'silu_and_mul',
+      () => {
+        calls++
+        return null
+      },
+      'CPU',
+    )
+    ops.silu_and_mul(empty([3, 8]), empty([3, 16]))
+    expect(calls).toBe(1)
+    ops.silu_and_mul(empty([3, 8], { device: 'meta' }), empty([3, 16], { device: 'meta' }))
+    expect(calls).toBe(1)
   })
 })

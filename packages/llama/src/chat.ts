@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { runInNewContext } from 'node:vm'
 import { Template } from '@huggingface/jinja'
 import { ArgumentError } from '@vllm-ops/core'
 import type { GgufMetadata } from './gguf/metadata'
@@ -11,6 +12,7 @@ export interface ChatMessage {
 }
 
 const KEY = 'tokenizer.chat_template'
+const RENDER_LIMIT_MS = 5000
 
 /** A model's own way to write a conversation down: the Jinja template in its metadata. */
 export class ChatTemplate {
@@ -31,13 +33,20 @@ export class ChatTemplate {
   render(messages: readonly ChatMessage[]): string {
     this.#template ??= this.#parse()
     const token = (id: number | undefined) => (id === undefined ? '' : this.#tokenizer.vocab[id]!)
+    const variables = {
+      messages: messages.map(({ role, content }) => ({ role, content })),
+      add_generation_prompt: true,
+      bos_token: token(this.#tokenizer.bosId),
+      eos_token: token(this.#tokenizer.eosId),
+    }
+    const template = this.#template
     try {
-      return this.#template.render({
-        messages: messages.map(({ role, content }) => ({ role, content })),
-        add_generation_prompt: true,
-        bos_token: token(this.#tokenizer.bosId),
-        eos_token: token(this.#tokenizer.eosId),
-      })
+      // A template is a program out of a file that nobody checked: the context is there for its time limit.
+      return runInNewContext(
+        'render()',
+        { render: () => template.render(variables) },
+        { timeout: RENDER_LIMIT_MS },
+      )
     } catch (cause) {
       const received = cause instanceof Error ? cause.message : String(cause)
       throw new ArgumentError(

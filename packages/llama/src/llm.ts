@@ -119,6 +119,7 @@ export class LLM {
     const { maxModelLen } = limits
     const weights = new GgufWeights(file, config, dtype, device)
     const model = new LlamaForCausalLM(config, weights, { maxModelLen })
+    weights.requireAllUsed()
     weights.dispose()
     const engine = new Engine(model, limits)
     return new LLM({

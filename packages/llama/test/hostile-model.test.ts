@@ -99,6 +99,11 @@ describe('a model whose parts do not belong together', () => {
       ...spec,
       tensors: spec.tensors!.flatMap((t) => (change(t.name) ? [{ ...t, ...change(t.name) }] : [])),
     }).bytes
+  const withExtra = (name: string) =>
+    writeGguf({
+      ...spec,
+      tensors: [...spec.tensors!, { name, shape: [8], typeId: 0, data: new Uint8Array(32) }],
+    }).bytes
   const withKeys = (metadata: Partial<typeof spec.metadata>) =>
     writeGguf({ ...spec, metadata: { ...spec.metadata, ...metadata } as typeof spec.metadata }).bytes
   const uint32 = (value: number) => ({ type: 'uint32', value }) as const
@@ -108,6 +113,11 @@ describe('a model whose parts do not belong together', () => {
       'a missing tensor',
       () => withTensors((name) => (name === 'blk.1.ffn_up.weight' ? undefined : {})),
       /tensor "blk.1.ffn_up.weight": it is missing/,
+    ],
+    [
+      'a tensor too many',
+      () => withExtra('rope_freqs.weight'),
+      /tensor "rope_freqs.weight": .*not supported/,
     ],
     [
       'a missing norm',

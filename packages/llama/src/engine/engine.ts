@@ -3,7 +3,7 @@ import { setImmediate } from 'node:timers/promises'
 import { fromTypedArray, phase, scope, type Tensor, torch } from '@vllm-ops/core'
 import { createKvCache, type LayerCache } from '../kv-cache'
 import type { LlamaForCausalLM } from '../modules/llama'
-import { float32Rows, Sampler } from '../modules/sampler'
+import { hostRows, Sampler } from '../modules/sampler'
 import { logprobsOf } from '../sampling/sample'
 import { type LogitsRow, prepareInput } from './model-input'
 import { type ScheduledSequence, Scheduler, type SchedulerLimits } from './scheduler'
@@ -107,7 +107,7 @@ function scorePrompts(logits: Tensor, rows: readonly LogitsRow[]): void {
     row.position + 1 < row.sequence.tokenIds.length ? [{ ...row, i }] : [],
   )
   if (scored.length === 0) return
-  const values = float32Rows(logits)
+  const values = hostRows(logits)
   for (const { sequence, position, i } of scored) {
     const tokenId = sequence.tokenIds[position + 1]!
     const { logprob, top } = logprobsOf(values(i), tokenId, sequence.params.promptLogprobs!)

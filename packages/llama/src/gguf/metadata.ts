@@ -12,15 +12,6 @@ export class GgufMetadata {
     return this.values.has(key)
   }
 
-  keys(): string[] {
-    return [...this.values.keys()]
-  }
-
-  /** The value as the file has it: number, bigint, boolean, string or an array of one of them. */
-  raw(key: string): unknown {
-    return this.values.get(key)
-  }
-
   string(key: string, fallback?: string): string {
     return this.#get(key, 'a string', (v): v is string => typeof v === 'string', fallback)
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Tensor, torch } from '@vllm-ops/core'
 import type { WeightSource } from '../weights/weight-source'
-import { createLinearMethod, type LinearMethod } from './linear-method'
+import { createLogitsMethod, type LinearMethod } from './linear-method'
 import { Module } from './module'
 
 /** The vectors of tokens: rows of its weight. */
@@ -39,11 +39,11 @@ export class ParallelLMHead extends Module<[out: Tensor, hidden: Tensor, tokens:
   ) {
     const weight = tied?.weight ?? weights.load(`${path}.weight`, [vocabSize, size])
     super('ParallelLMHead', path, weight)
-    this.#method = createLinearMethod(tied ? weight : this.own(weight))
+    this.#method = createLogitsMethod(tied ? weight : this.own(weight))
   }
 
   /**
-   * @param out `[tokens, vocabulary]`
+   * @param out float32 `[tokens, vocabulary]`
    * @param hidden `[tokens, size]`
    * @param tokens their number
    */

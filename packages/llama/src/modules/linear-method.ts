@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { hasKernel, ops, type Tensor, torch } from '@vllm-ops/core'
+import { empty, hasKernel, ops, scope, type Tensor, torch } from '@vllm-ops/core'
 
 /** How a linear layer multiplies by its weight `[outputs, inputs]`. */
 export interface LinearMethod {
@@ -18,14 +18,31 @@ const SKINNY_TOKENS = 8
 
 /** The method for a weight, by what the dispatcher has for the device that it is on. */
 export function createLinearMethod(weight: Tensor): LinearMethod {
-  const dispatchKey = weight.device.replace(/:\d+$/, '').toUpperCase()
   const linear = torch.aten!.linear!.out!
-  if (!hasKernel('vllm_ops::skinny_linear', dispatchKey))
-    return { apply: (out, x) => linear(x, weight, { out }) }
+  if (!hasSkinnyLinear(weight)) return { apply: (out, x) => linear(x, weight, { out }) }
   return {
     apply: (out, x, tokens) => {
       if (tokens <= SKINNY_TOKENS) ops.skinny_linear(out, x, weight)
       else linear(x, weight, { out })
     },
   }
+}
+
+/** The method for the output head: `out` is float32 whatever the weight is. */
+export function createLogitsMethod(weight: Tensor): LinearMethod {
+  const method = createLinearMethod(weight)
+  if (weight.dtype === 'float32') return method
+  return {
+    apply: (out, x, tokens) =>
+      scope(() => {
+        const rounded = empty([tokens, weight.shape[0]!], { dtype: weight.dtype, device: weight.device })
+        method.apply(rounded, x, tokens)
+        out.copy_(rounded)
+      }),
+  }
+}
+
+function hasSkinnyLinear(weight: Tensor): boolean {
+  const dispatchKey = weight.device.replace(/:\d+$/, '').toUpperCase()
+  return hasKernel('vllm_ops::skinny_linear', dispatchKey)
 }

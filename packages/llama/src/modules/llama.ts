@@ -200,7 +200,7 @@ export class LlamaForCausalLM extends Module<CausalLmArgs, Tensor> {
    * @param positions int64 `[tokens]`: the place of each token in its sequence
    * @param caches one for each layer; the tokens' keys and values are written into them
    * @param logitsIndices int64: of which tokens to compute logits; all where nothing is given
-   * @returns `[logitsIndices, vocabulary]` in the model's dtype
+   * @returns float32 `[logitsIndices, vocabulary]`
    */
   protected forward(...[inputIds, positions, caches, metadata, logitsIndices]: CausalLmArgs): Tensor {
     const tokens = inputIds.numel

@@ -18,14 +18,14 @@ export class LogitsProcessor extends Module<
   /**
    * @param hidden `[tokens, size]`, after the last norm
    * @param indices int64: which tokens; all of them where nothing is given
-   * @returns `[indices, vocabulary]` in the model's dtype
+   * @returns float32 `[indices, vocabulary]`
    */
   protected forward(lmHead: ParallelLMHead, hidden: Tensor, indices?: Tensor): Tensor {
     return scope(() => {
       const selected = indices ? torch.aten!.index_select!.default!(hidden, 0, indices) : hidden
-      const { dtype, device, shape } = selected
+      const { device, shape } = selected
       const tokens = shape[0]!
-      const logits = empty([tokens, this.#vocabSize], { dtype, device })
+      const logits = empty([tokens, this.#vocabSize], { dtype: 'float32', device })
       lmHead.call(logits, selected, tokens)
       return logits
     })

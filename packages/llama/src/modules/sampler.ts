@@ -30,14 +30,14 @@ export class Sampler extends Module<[logits: Tensor, requests: readonly Sampling
     super('Sampler', path)
   }
 
-  /** @param logits `[requests, vocabulary]` */
+  /** @param logits float32 `[requests, vocabulary]` */
   protected forward(logits: Tensor, requests: readonly SamplingRequest[]): SampledToken[] {
     return scope(() => {
       if (requests.every(({ params }) => params.temperature === 0 && params.logprobs === undefined)) {
         const ids = torch.aten!.argmax!.default!(logits, -1).to({ device: 'cpu' }).data() as BigInt64Array
         return Array.from(ids, (id) => ({ tokenId: Number(id) }))
       }
-      const rows = float32Rows(logits)
+      const rows = hostRows(logits)
       return requests.map((request, i) => choose(rows(i), request))
     })
   }
@@ -51,9 +51,9 @@ function choose(logits: Float32Array, { params, random }: SamplingRequest): Samp
   return { tokenId, logprob, topLogprobs: top }
 }
 
-/** The rows of a matrix of logits as float32 on the host. They are views: valid as long as the tensors of the open scope. */
-export function float32Rows(logits: Tensor): (row: number) => Float32Array {
+/** The rows of a matrix of float32 logits on the host. */
+export function hostRows(logits: Tensor): (row: number) => Float32Array {
   const width = logits.shape.at(-1)!
-  const data = logits.to({ dtype: 'float32', device: 'cpu' }).contiguous().data() as Float32Array
+  const data = logits.to({ device: 'cpu' }).data() as Float32Array
   return (row) => data.subarray(row * width, (row + 1) * width)
 }

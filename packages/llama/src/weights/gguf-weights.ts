@@ -34,6 +34,7 @@ const PLAIN: ReadonlyMap<number, DType> = new Map([
 /** The weights of a GGUF file, mapped into memory and dequantized on the device they are loaded to. */
 export class GgufWeights implements WeightSource {
   readonly #bytes: Tensor
+  readonly #unused: Set<string>
 
   constructor(
     private readonly file: GgufFile,
@@ -42,6 +43,7 @@ export class GgufWeights implements WeightSource {
     readonly device: string,
   ) {
     this.#bytes = mapFile(file.path)
+    this.#unused = new Set(file.tensors.keys())
   }
 
   load(name: string, shape: readonly number[]): Tensor {
@@ -60,6 +62,12 @@ export class GgufWeights implements WeightSource {
     }
   }
 
+  /** @throws ModelFormatError if the file has a tensor that nobody loaded: the model then computes something else than it means */
+  requireAllUsed(): void {
+    for (const name of this.#unused)
+      throw this.#error(name, 'this kind of Llama is not supported: the tensor has no known place')
+  }
+
   /** Unmaps the file once the tensors that lie in it are gone too. */
   dispose(): void {
     this.#bytes.dispose()
@@ -70,6 +78,7 @@ export class GgufWeights implements WeightSource {
     const ggufName = layer ? `blk.${layer[1]}.${LAYER_NAMES[layer[2]!]}` : MODEL_NAMES[name]!
     const info = this.file.tensors.get(ggufName)
     if (!info) throw this.#error(ggufName, 'it is missing')
+    this.#unused.delete(ggufName)
     return info
   }
 

@@ -14,8 +14,8 @@
 #include <cstring>
 #include <limits>
 
+#include "exp.h"
 #include "paged_attention.h"
-#include "vec.h"
 
 namespace vllm_ops::cpu::kernels::VLLM_OPS_ISA_NAMESPACE {
 namespace {
@@ -323,7 +323,7 @@ inline void finish(T* out, const float* sums, float total, int64_t head_size) {
   const Vec factor(total == 0.0f ? 0.0f : 1.0f / total);
   for_steps(head_size, [=](int64_t i, auto count) {
     const Pair v = load(sums + i, count);
-    store(out + i, Pair{v.lo * factor, v.hi * factor}, count);
+    store(out + i, from_order<T>(Pair{v.lo * factor, v.hi * factor}), count);
   });
 }
 

@@ -161,7 +161,7 @@ inline void convert_blocks(T* out, const uint8_t* blocks, int64_t count, const U
   for (int64_t i = 0; i < count; ++i, out += kElements, blocks += kBytes) {
     unpack(block, blocks);
     for (int64_t j = 0; j < kElements; j += kStep)
-      store(out + j, load(block + j, FullStep{}), FullStep{});
+      store(out + j, from_order<T>(load(block + j, FullStep{})), FullStep{});
   }
 }
 
@@ -169,7 +169,9 @@ inline void convert_blocks(T* out, const uint8_t* blocks, int64_t count, const U
 template <typename S, typename T>
 inline void convert_elements(T* out, const uint8_t* elements, int64_t count) {
   const auto* const from = reinterpret_cast<const S*>(elements);
-  for_steps(count, [=](int64_t i, auto step) { store(out + i, load(from + i, step), step); });
+  for_steps(count, [=](int64_t i, auto step) {
+    store(out + i, from_order<T>(in_order<S>(load(from + i, step))), step);
+  });
 }
 
 }  // namespace

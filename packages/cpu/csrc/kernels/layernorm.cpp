@@ -41,8 +41,9 @@ inline void normalize(T* out, const T* x, const T* weight, const Vec& scale, int
 }
 
 template <bool kStream, typename T>
-inline void rms_norm_rows(T* out, const T* input, const T* weight, float epsilon, int64_t rows,
-                          int64_t width, int64_t out_stride, int64_t input_stride) {
+[[gnu::flatten]] inline void rms_norm_rows(T* out, const T* input, const T* weight, float epsilon,
+                                           int64_t rows, int64_t width, int64_t out_stride,
+                                           int64_t input_stride) {
   for (int64_t row = 0; row < rows; ++row, out += out_stride, input += input_stride) {
     SumOfSquares squares;
     for_steps(width, [&](int64_t i, auto count) { squares.add(load(input + i, count)); });
@@ -68,11 +69,11 @@ void rms_norm(T* out,           // [rows, width], rows out_stride apart; may be 
 VLLM_OPS_CPU_INSTANTIATE(rms_norm)
 
 template <typename T>
-void fused_add_rms_norm(T* input,         // [rows, width], rows input_stride apart
-                        T* residual,      // [rows, width], rows residual_stride apart
-                        const T* weight,  // [width]
-                        float epsilon, int64_t rows, int64_t width, int64_t input_stride,
-                        int64_t residual_stride) {
+[[gnu::flatten]] void fused_add_rms_norm(T* input,     // [rows, width], rows input_stride apart
+                                         T* residual,  // [rows, width], rows residual_stride apart
+                                         const T* weight,  // [width]
+                                         float epsilon, int64_t rows, int64_t width,
+                                         int64_t input_stride, int64_t residual_stride) {
   for (int64_t row = 0; row < rows; ++row, input += input_stride, residual += residual_stride) {
     SumOfSquares squares;
     for_steps(width, [&](int64_t i, auto count) {

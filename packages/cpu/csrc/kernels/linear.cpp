@@ -63,7 +63,9 @@ void widen(float* out,      // [rows, width]
            const T* input,  // [rows, width], rows input_stride apart
            int64_t rows, int64_t width, int64_t input_stride) {
   for (int64_t row = 0; row < rows; ++row, out += width, input += input_stride)
-    for_steps(width, [=](int64_t i, auto count) { store(out + i, load(input + i, count), count); });
+    for_steps(width, [=](int64_t i, auto count) {
+      store(out + i, in_order<T>(load(input + i, count)), count);
+    });
 }
 VLLM_OPS_CPU_INSTANTIATE(widen)
 

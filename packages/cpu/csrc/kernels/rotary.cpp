@@ -37,11 +37,9 @@ inline void rotate_gptj(T* token, const T* cos, const T* sin, int64_t half, int6
     const Vec c = load_lanes(cos + i / 2, count / 2), s = load_lanes(sin + i / 2, count / 2);
     T* p = token + i;
     for (int64_t head = 0; head < heads; ++head, p += head_size) {
-      const Pair pairs = load(p, count);
-      const auto [x, y] = at::vec::deinterleave2(pairs.lo, pairs.hi);
-      const auto [lo, hi] =
-          at::vec::interleave2(at::vec::fmsub(x, c, y * s), at::vec::fmadd(y, c, x * s));
-      store(p, Pair{lo, hi}, count);
+      const auto [x, y] = even_and_odd<T>(load(p, count));
+      const Pair turned{at::vec::fmsub(x, c, y * s), at::vec::fmadd(y, c, x * s)};
+      store(p, from_even_and_odd<T>(turned), count);
     }
   };
   for_steps(2 * half, step);
@@ -50,11 +48,12 @@ inline void rotate_gptj(T* token, const T* cos, const T* sin, int64_t half, int6
 }  // namespace
 
 template <typename T>
-void rotary_embedding(T* states,  // [tokens, heads, head_size], tokens token_stride apart
-                      const int64_t* positions,  // [tokens], rows of the cache
-                      const T* cos_sin_cache,    // [positions, rot_dim]
-                      bool is_neox, int64_t tokens, int64_t heads, int64_t head_size,
-                      int64_t rot_dim, int64_t token_stride) {
+[[gnu::flatten]] void rotary_embedding(
+    T* states,                 // [tokens, heads, head_size], tokens token_stride apart
+    const int64_t* positions,  // [tokens], rows of the cache
+    const T* cos_sin_cache,    // [positions, rot_dim]
+    bool is_neox, int64_t tokens, int64_t heads, int64_t head_size, int64_t rot_dim,
+    int64_t token_stride) {
   const int64_t half = rot_dim / 2;
   for (int64_t token = 0; token < tokens; ++token, states += token_stride) {
     const T* const cos = cos_sin_cache + positions[token] * rot_dim;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The little that kernels need beyond at::vec: elements of any dtype as float32 vectors and back,
-// and an exp that is accurate to the last bits. Compiled once for each instruction set.
+// The little that kernels need beyond at::vec: elements of any dtype as float32 vectors and back.
+// Compiled once for each instruction set.
 #pragma once
 
 #include <ATen/cpu/vec/vec.h>
@@ -18,7 +18,18 @@ using at::Half;
 using Vec = at::vec::Vectorized<float>;
 inline constexpr int64_t kLanes = Vec::size();
 
-/// Two float32 vectors: what one vector of 16-bit elements becomes.
+/// Sum of the lanes.
+inline float sum(const Vec& v) {
+  alignas(64) float lanes[kLanes];
+  v.store(lanes);
+  for (int64_t half = kLanes / 2; half > 0; half /= 2)
+    for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
+/// Two float32 vectors: what one vector of 16-bit elements becomes. bfloat16 is taken apart into
+/// its even (lo) and odd (hi) elements, which costs a shift and a mask; every other dtype into its
+/// first and its second half. Arithmetic between tensors of one dtype need not know.
 struct Pair {
   Vec lo, hi;
 };
@@ -35,13 +46,27 @@ inline void for_steps(int64_t width, const Body& body) {
   if (i < width) body(i, width - i);
 }
 
-inline Pair convert(const at::vec::Vectorized<BFloat16>& v) {
-  const auto [lo, hi] = at::vec::convert_bfloat16_float(v);
-  return {lo, hi};
+template <typename T>
+using Elements = at::vec::Vectorized<T>;
+using Int = at::vec::Vectorized<int32_t>;
+
+/// The same bits as another type of vector.
+template <typename To, typename From>
+inline To bits_as(const From& from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  std::memcpy(static_cast<void*>(&to), &from, sizeof(to));
+  return to;
 }
-inline Pair convert(const at::vec::Vectorized<Half>& v) {
+
+inline Pair widen(const Elements<float>& lo, const Elements<float>& hi) { return {lo, hi}; }
+inline Pair widen(const Elements<Half>& v) {
   const auto [lo, hi] = at::vec::convert_half_float(v);
   return {lo, hi};
+}
+inline Pair widen(const Elements<BFloat16>& v) {
+  const Int bits = bits_as<Int>(v);
+  return {bits_as<Vec>(bits << Int(16)), bits_as<Vec>(bits & Int(-65536))};
 }
 
 /// Loads `count` elements (FullStep, or fewer) as float32. What lies behind them is zero.
@@ -50,9 +75,9 @@ inline Pair load(const T* p, Count count) {
   constexpr bool full = std::is_same_v<Count, FullStep>;
   if constexpr (!std::is_same_v<T, float>) {
     if constexpr (full)
-      return convert(at::vec::Vectorized<T>::loadu(p));
+      return widen(Elements<T>::loadu(p));
     else
-      return convert(at::vec::Vectorized<T>::loadu(p, count));
+      return widen(Elements<T>::loadu(p, count));
   } else if constexpr (full) {
     return {Vec::loadu(p), Vec::loadu(p + kLanes)};
   } else if (count <= kLanes) {
@@ -62,23 +87,50 @@ inline Pair load(const T* p, Count count) {
   }
 }
 
-inline at::vec::Vectorized<BFloat16> round_to(BFloat16, const Pair& v) {
+/// Rounds to nearest even.
+template <typename T>
+inline Elements<T> narrow(const Pair& v);
+
+template <>
+inline Elements<Half> narrow<Half>(const Pair& v) {
+  return at::vec::convert_float_half(v.lo, v.hi);
+}
+
+/// narrow<BFloat16> of everything, NaN and subnormal numbers included.
+inline Elements<BFloat16> narrow_any(const Pair& v) {
+  const auto [lo, hi] = at::vec::interleave2(v.lo, v.hi);
+  return at::vec::convert_float_bfloat16(lo, hi);
+}
+
+template <>
+inline Elements<BFloat16> narrow<BFloat16>(const Pair& v) {
 #if defined(__AVX512BF16__)
-  // The instruction takes subnormal numbers for zero. They are rare, and rounded by other means.
+  // The instruction takes subnormal numbers for zero.
   constexpr int kSubnormal = 0x20;
   const __mmask16 lo = _mm512_fpclass_ps_mask(v.lo, kSubnormal),
                   hi = _mm512_fpclass_ps_mask(v.hi, kSubnormal);
-  if (__builtin_expect(_mm512_kortestz(lo, hi), 1)) {
-    const __m512bh rounded = _mm512_cvtne2ps_pbh(v.hi, v.lo);
-    __m512i bits;
-    std::memcpy(&bits, &rounded, sizeof(bits));
-    return bits;
-  }
+  if (__builtin_expect(!_mm512_kortestz(lo, hi), 0)) return narrow_any(v);
+  const __m512bh halves = _mm512_cvtne2ps_pbh(v.hi, v.lo);
+  const __m512i interleaved =
+      _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                       21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_permutexvar_epi16(interleaved, bits_as<__m512i>(halves));
+#else
+#if defined(CPU_CAPABILITY_AVX512)
+  const bool has_nan = _mm512_cmp_ps_mask(v.lo, v.hi, _CMP_UNORD_Q) != 0;
+#elif defined(CPU_CAPABILITY_AVX2)
+  const bool has_nan = _mm256_movemask_ps(_mm256_cmp_ps(v.lo, v.hi, _CMP_UNORD_Q)) != 0;
+#else
+  const bool has_nan = sum(v.lo + v.hi) != sum(v.lo + v.hi);  // or infinities of both signs
 #endif
-  return at::vec::convert_float_bfloat16(v.lo, v.hi);
-}
-inline at::vec::Vectorized<Half> round_to(Half, const Pair& v) {
-  return at::vec::convert_float_half(v.lo, v.hi);
+  if (__builtin_expect(has_nan, 0)) return narrow_any(v);
+  const auto rounded = [](const Vec& x) {
+    const Int bits = bits_as<Int>(x);
+    return bits + Int(0x7fff) + ((bits >> Int(16)) & Int(1));
+  };
+  return bits_as<Elements<BFloat16>>(((rounded(v.lo) >> Int(16)) & Int(0xffff)) |
+                                     (rounded(v.hi) & Int(-65536)));
+#endif
 }
 
 /// Stores `count` elements (FullStep, or fewer), rounded to nearest even.
@@ -87,9 +139,9 @@ inline void store(T* p, const Pair& v, Count count) {
   constexpr bool full = std::is_same_v<Count, FullStep>;
   if constexpr (!std::is_same_v<T, float>) {
     if constexpr (full)
-      round_to(T{}, v).store(p);
+      narrow<T>(v).store(p);
     else
-      round_to(T{}, v).store(p, static_cast<int>(count));
+      narrow<T>(v).store(p, static_cast<int>(count));
   } else if constexpr (full) {
     v.lo.store(p);
     v.hi.store(p + kLanes);
@@ -99,6 +151,62 @@ inline void store(T* p, const Pair& v, Count count) {
     v.lo.store(p);
     v.hi.store(p + kLanes, static_cast<int>(count - kLanes));
   }
+}
+
+/// The value that a store leaves in memory.
+template <typename T>
+inline Pair rounded(const Pair& v) {
+  if constexpr (std::is_same_v<T, float>)
+    return v;
+  else
+    return widen(narrow<T>(v));
+}
+
+/// Between a Pair as `load<T>` gives it and its elements in order, first half and second half.
+template <typename T>
+inline Pair in_order(const Pair& v) {
+  if constexpr (!std::is_same_v<T, BFloat16>) return v;
+  const auto [lo, hi] = at::vec::interleave2(v.lo, v.hi);
+  return {lo, hi};
+}
+template <typename T>
+inline Pair from_order(const Pair& v) {
+  if constexpr (!std::is_same_v<T, BFloat16>) return v;
+  const auto [even, odd] = at::vec::deinterleave2(v.lo, v.hi);
+  return {even, odd};
+}
+
+/// Between a Pair as `load<T>` gives it and its even and odd elements.
+template <typename T>
+inline Pair even_and_odd(const Pair& v) {
+  if constexpr (std::is_same_v<T, BFloat16>) return v;
+  const auto [even, odd] = at::vec::deinterleave2(v.lo, v.hi);
+  return {even, odd};
+}
+template <typename T>
+inline Pair from_even_and_odd(const Pair& v) {
+  if constexpr (std::is_same_v<T, BFloat16>) return v;
+  const auto [lo, hi] = at::vec::interleave2(v.lo, v.hi);
+  return {lo, hi};
+}
+
+/// Loads one vector of `kLanes` elements as float32.
+inline Vec load_lanes(const float* p) { return Vec::loadu(p); }
+inline Vec load_lanes(const BFloat16* p) {
+  Vec v;
+  at::vec::load_fp32_from_bf16(p, v);
+  return v;
+}
+inline Vec load_lanes(const Half* p) {
+  Vec v;
+  at::vec::load_fp32_from_fp16(p, v);
+  return v;
+}
+
+/// Loads the first `count` <= kLanes elements as float32, zero behind them.
+template <typename T>
+inline Vec load_lanes(const T* p, int64_t count) {
+  return count == kLanes ? load_lanes(p) : in_order<T>(load(p, count)).lo;
 }
 
 /// Whether rows of T from `p` on, `stride` elements apart, can be stored by `stream`.
@@ -125,14 +233,14 @@ inline void stream(T* p, const Pair& v, Count count) {
       _mm512_stream_ps(p, v.lo);
       _mm512_stream_ps(p + kLanes, v.hi);
     } else {
-      _mm512_stream_si512(reinterpret_cast<__m512i*>(p), round_to(T{}, v));
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(p), narrow<T>(v));
     }
 #elif defined(CPU_CAPABILITY_AVX2)
     if constexpr (std::is_same_v<T, float>) {
       _mm256_stream_ps(p, v.lo);
       _mm256_stream_ps(p + kLanes, v.hi);
     } else {
-      _mm256_stream_si256(reinterpret_cast<__m256i*>(p), round_to(T{}, v));
+      _mm256_stream_si256(reinterpret_cast<__m256i*>(p), narrow<T>(v));
     }
 #else
     store(p, v, count);
@@ -153,76 +261,6 @@ inline void write(T* p, const Pair& v, Count count) {
 inline void end_stream() {
 #if defined(CPU_CAPABILITY_AVX2) || defined(CPU_CAPABILITY_AVX512)
   _mm_sfence();
-#endif
-}
-
-/// The value that a store leaves in memory, as float32.
-template <typename T>
-inline Pair rounded(const Pair& v) {
-  if constexpr (std::is_same_v<T, float>)
-    return v;
-  else
-    return convert(round_to(T{}, v));
-}
-
-/// Loads one vector of `kLanes` elements as float32.
-inline Vec load_lanes(const float* p) { return Vec::loadu(p); }
-inline Vec load_lanes(const BFloat16* p) {
-  Vec v;
-  at::vec::load_fp32_from_bf16(p, v);
-  return v;
-}
-inline Vec load_lanes(const Half* p) {
-  Vec v;
-  at::vec::load_fp32_from_fp16(p, v);
-  return v;
-}
-
-/// Loads the first `count` <= kLanes elements as float32, zero behind them.
-template <typename T>
-inline Vec load_lanes(const T* p, int64_t count) {
-  return count == kLanes ? load_lanes(p) : load(p, count).lo;
-}
-
-/// Sum of the lanes.
-inline float sum(const Vec& v) {
-  alignas(64) float lanes[kLanes];
-  v.store(lanes);
-  for (int64_t half = kLanes / 2; half > 0; half /= 2)
-    for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  return lanes[0];
-}
-
-/// exp(x) within 2 ulp: inf above 88.72, NaN of NaN. Below -87.33, where the exact value is
-/// subnormal, 0 or that value.
-inline Vec exp(const Vec& x) {
-  // x = n ln2 + r with |r| <= ln2 / 2. ln2 is split in two so that n * kLn2High is exact.
-  constexpr float kLog2E = 1.44269504f, kLn2High = 0.693145752f, kLn2Low = 1.42860677e-6f;
-  // At 88.73 the result is inf, and n is at most 128.
-  constexpr float kLowest = -87.33f, kHighest = 88.73f;
-  // Rounds to an integer when added, and leaves that integer in the low bits.
-  constexpr float kRounder = 12582912.0f;
-  const Vec clamped = at::vec::clamp(x, Vec(kLowest), Vec(kHighest));
-  const Vec rounded = at::vec::fmadd(clamped, Vec(kLog2E), Vec(kRounder));
-  const Vec n = rounded - Vec(kRounder);
-  Vec r = at::vec::fnmadd(n, Vec(kLn2High), clamped);
-  r = at::vec::fnmadd(n, Vec(kLn2Low), r);
-  // Minimax polynomial of exp(r) of degree 6 in this range, relative error 1e-8.
-  Vec p = at::vec::fmadd(r, Vec(1.3982e-3f), Vec(8.3699e-3f));
-  p = at::vec::fmadd(p, r, Vec(4.16666e-2f));
-  p = at::vec::fmadd(p, r, Vec(1.66665e-1f));
-  p = at::vec::fmadd(p, r, Vec(0.5f));
-  p = at::vec::fmadd(p, r, Vec(1.0f));
-  p = at::vec::fmadd(p, r, Vec(1.0f));
-#if defined(CPU_CAPABILITY_AVX512)
-  const __mmask16 kept = _mm512_cmp_ps_mask(x, Vec(kLowest), _CMP_NLT_UQ);
-  return _mm512_maskz_scalef_ps(kept, p, n);
-#else
-  // 2^n by its bits. 128 is one more than they hold, hence 2^(n - 1), twice.
-  using Int = at::vec::Vectorized<int32_t>;
-  const Int exponent = (at::vec::cast<int32_t>(rounded) + Int(126)) << Int(23);
-  const Vec power = p * at::vec::cast<float>(exponent) * Vec(2.0f);
-  return Vec::blendv(power, Vec(0.0f), x < Vec(kLowest));
 #endif
 }
 

@@ -42,7 +42,10 @@ export function createLogitsMethod(weight: Tensor): LinearMethod {
   }
 }
 
-function hasSkinnyLinear(weight: Tensor): boolean {
-  const dispatchKey = weight.device.replace(/:\d+$/, '').toUpperCase()
-  return hasKernel('vllm_ops::skinny_linear', dispatchKey)
+/** The dispatch keys of devices, for those that kernels of ours exist for. */
+const DISPATCH_KEYS: Readonly<Record<string, string>> = { cpu: 'CPU', cuda: 'CUDA' }
+
+function hasSkinnyLinear({ device }: Tensor): boolean {
+  const dispatchKey = DISPATCH_KEYS[device.replace(/:\d+$/, '')]
+  return dispatchKey !== undefined && hasKernel('vllm_ops::skinny_linear', dispatchKey)
 }

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+import './backend'
+import { manualSeed } from '@vllm-ops/core'
+import { expect, it } from 'vitest'
+import { LLAMA_3_8B, type LlamaConfig, LlamaForCausalLM } from '../src'
+import { Engine } from '../src/engine/engine'
+import { Sequence } from '../src/engine/sequence'
+import { resolveSamplingParams } from '../src/sampling/sampling-params'
+import { Detokenizer } from '../src/tokenizer/detokenizer'
+
+const config: LlamaConfig = {
+  ...LLAMA_3_8B,
+  vocabSize: 100,
+  hiddenSize: 64,
+  intermediateSize: 80,
+  numHiddenLayers: 2,
+  numAttentionHeads: 4,
+  numKeyValueHeads: 1,
+  headDim: 32,
+  rotaryDim: 16,
+  maxPositionEmbeddings: 64,
+}
+
+it.each(['float32', 'float16', 'bfloat16'] as const)('a model with random %s weights runs', async (dtype) => {
+  manualSeed(1)
+  const model = LlamaForCausalLM.dummy(config, { dtype })
+  const engine = new Engine(model, { numBlocks: 4, maxNumBatchedTokens: 64, maxNumSeqs: 1 })
+  const sequence = new Sequence([1, 2, 3], {
+    params: resolveSamplingParams({ maxTokens: 20, ignoreEos: true, logprobs: 0 }, config.vocabSize),
+    endOfGenerationIds: [],
+    maxModelLen: 64,
+    detokenizer: new Detokenizer((id) => Uint8Array.of(id)),
+  })
+  const logprobs: number[] = []
+  for await (const { logprob } of engine.run(sequence)) logprobs.push(logprob!)
+  engine.dispose(undefined)
+  model.dispose()
+  expect(logprobs.length).toBe(20)
+  // Of 100 tokens the best has more than a hundredth and less than everything.
+  for (const logprob of logprobs) expect(Math.exp(logprob)).toSatisfy((p: number) => p > 0.01 && p < 0.99)
+})
+
+it('the shape of Llama 3 8B has 8.03 billion weights', () => {
+  const model = LlamaForCausalLM.dummy(LLAMA_3_8B, { device: 'meta' })
+  const weights = [...model.modules()].flatMap(({ info }) => info.weight ?? [])
+  const sizes = weights.map((label) =>
+    /\[(.+)\]/
+      .exec(label)![1]!
+      .split(', ')
+      .reduce((a, b) => a * Number(b), 1),
+  )
+  expect(sizes.reduce((a, b) => a + b, 0)).toBe(8_030_261_248)
+  model.dispose()
+})

@@ -92,8 +92,8 @@ export class GuardedMemory {
 
   private scatter(elements: TypedArray, storage: TypedArray): void {
     const { first, places } = this
-    for (let i = 0; i < elements.length; i++)
-      storage[first + (places ? (places[i] ?? 0) : i)] = elements[i] ?? 0
+    if (places) for (const [i, place] of places.entries()) storage[first + place] = elements[i] ?? 0
+    else bytesOf(storage).set(bytesOf(elements), first * elements.BYTES_PER_ELEMENT)
   }
 
   /** A fresh tensor with these contents. */

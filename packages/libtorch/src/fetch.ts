@@ -52,7 +52,7 @@ export async function fetchWheelFiles(
   const onWait = () => onProgress?.({ step: 'wait', file: place.folder, done: 0, total: 0 })
   try {
     if (place.isComplete()) return place.folder
-    await mkdir(place.parent, { recursive: true })
+    await makeFolder(place.parent)
     await withLock(place.sibling('lock'), () => fetchInto(place, options), { signal, onWait })
   } catch (error) {
     throw fileError(error, place.parent)
@@ -167,6 +167,21 @@ class Place {
       })
       await rm(old, { recursive: true, force: true })
     }
+  }
+}
+
+/** Makes a folder and those above it. (Node's own recursive `mkdir` never returns where one can't be made in a folder that exists.) */
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path)
+  } catch (error) {
+    const code = errnoOf(error)
+    if (code === 'EEXIST') return
+    if (code !== 'ENOENT' || dirname(path) === path) throw error
+    await makeFolder(dirname(path))
+    await mkdir(path).catch((again: unknown) => {
+      if (errnoOf(again) !== 'EEXIST') throw again
+    })
   }
 }
 

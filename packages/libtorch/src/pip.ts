@@ -66,8 +66,14 @@ async function pip(
 ): Promise<void> {
   const python = pythonCommand(env)
   const child = spawn(python, ['-m', 'pip', '--no-input', '--disable-pip-version-check', ...args], {
-    // Constraints for the user's own environments (some containers pin torch by them) say nothing about these files.
-    env: { ...env, PIP_CONSTRAINT: '', PYTHONDONTWRITEBYTECODE: '1', TMPDIR: temporary },
+    // What the user has set for installing (some containers pin torch by a constraint) says nothing about files for us.
+    env: {
+      ...env,
+      PIP_CONSTRAINT: '',
+      PIP_REQUIRE_VIRTUALENV: '0',
+      PYTHONDONTWRITEBYTECODE: '1',
+      TMPDIR: temporary,
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
     ...(signal ? { signal } : {}),
   })

@@ -48,7 +48,15 @@ test('asks pip for the pinned wheel, whatever Python runs it, and keeps what it 
     '--only-binary :all: --implementation cp --python-version 3.12 --abi cp312 --platform manylinux_2_28_x86_64',
   )
   expect(call?.temporary).toMatch(`${world.parent}/.demo.tmp-`)
-  expect(call?.constraint).toBe('')
+})
+
+test('what the user has set for installing packages does not stop pip', async () => {
+  await fetch(lock, {
+    ...world.env(),
+    PIP_CONSTRAINT: '/etc/pip/constraint.txt',
+    PIP_REQUIRE_VIRTUALENV: '1',
+  })
+  expect(world.calls()).toEqual([expect.objectContaining({ constraint: '', virtualenv: '0' })])
 })
 
 test('asks for a wheel that fits every Python by its platform alone', async () => {
@@ -155,6 +163,11 @@ test('without Python: E_PYTHON_MISSING', async () => {
 test('a parent that is no folder: E_CACHE', async () => {
   writeFileSync(world.destination, 'a file')
   const below = join(world.destination, 'folder', 'demo')
+  await expect(fetchWheelFiles(lock, below, { env: world.env() })).rejects.toMatchObject({ code: 'E_CACHE' })
+})
+
+test('a parent that the system refuses to make: E_CACHE', async () => {
+  const below = '/proc/no-such-folder/cache/demo'
   await expect(fetchWheelFiles(lock, below, { env: world.env() })).rejects.toMatchObject({ code: 'E_CACHE' })
 })
 

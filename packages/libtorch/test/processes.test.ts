@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fetching from several processes, and from processes that die: they run the built package.
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { cpSync, existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -20,15 +21,17 @@ beforeEach(() => {
 })
 afterEach(() => world[Symbol.dispose]())
 
-/** Fetches in a process of its own, which kills itself when `fatal` begins. */
-function fetchElsewhere(fatal = ''): Promise<{ output: string; signal: NodeJS.Signals | null }> {
+/** Fetches in a process of its own, and calls `onOutput` with what it has printed so far. */
+async function fetchElsewhere(fatal = '', env = world.env(), onOutput = (_output: string): void => {}) {
   const args = [SCRIPT, JSON.stringify(lock), world.destination, fatal]
-  const child = spawn(process.execPath, args, { env: world.env(), stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'inherit'] })
   let output = ''
   child.stdout.on('data', (chunk) => {
     output += chunk
+    onOutput(output)
   })
-  return new Promise((resolve) => child.once('close', (_code, signal) => resolve({ output, signal })))
+  const [, signal] = await once(child, 'close')
+  return { output, signal }
 }
 
 test.for(['download', 'verify', 'extract'])(
@@ -43,9 +46,14 @@ test.for(['download', 'verify', 'extract'])(
 )
 
 test('two at once: one downloads, the other waits and takes what the first made', async () => {
-  const both = await Promise.all([fetchElsewhere(), fetchElsewhere()])
-  for (const { output } of both) expect(output).toMatch(/fetched\n$/)
-  expect(both.filter(({ output }) => output.includes('wait'))).toHaveLength(1)
+  // The download ends when one of the two has said that it waits.
+  const ended: string[] = []
+  const go = (output: string): void => {
+    if (/^wait$/m.test(output)) writeFileSync(join(world.wheels, 'go'), '')
+  }
+  const run = async () => ended.push((await fetchElsewhere('', world.env('waits'), go)).output)
+  await Promise.all([run(), run()])
+  expect(ended.map((output) => output.trim().split('\n').at(-1))).toEqual(['fetched', 'fetched'])
   expect(world.calls()).toHaveLength(1)
   expect(world.files()).toEqual(FETCHED)
 })

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stands for `python3 -m pip download …`: takes the wheel from FAKE_WHEELS, or fails as FAKE_PIP says, in pip's own words. Every call
 // adds a line to FAKE_LOG.
-import { appendFileSync, copyFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { appendFileSync, copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -11,7 +11,7 @@ const args = process.argv.slice(2)
 const option = (name) => args[args.indexOf(name) + 1]
 appendFileSync(
   FAKE_LOG,
-  `${JSON.stringify({ args, temporary: process.env.TMPDIR, constraint: process.env.PIP_CONSTRAINT })}\n`,
+  `${JSON.stringify({ args, temporary: process.env.TMPDIR, constraint: process.env.PIP_CONSTRAINT, virtualenv: process.env.PIP_REQUIRE_VIRTUALENV })}\n`,
 )
 
 const retrying = (what) =>
@@ -36,7 +36,8 @@ const FAILURES = {
 if (FAKE_PIP === 'hangs') {
   writeFileSync(join(process.env.TMPDIR, 'half.whl'), 'half')
   await sleep(2 ** 30)
-} else if (FAKE_PIP === 'works') {
+} else if (FAKE_PIP === 'works' || FAKE_PIP === 'waits') {
+  while (FAKE_PIP === 'waits' && !existsSync(join(FAKE_WHEELS, 'go'))) await sleep(10)
   const [project, version] = readFileSync(option('--requirement'), 'utf8').split(/==| /)
   const wheel = readdirSync(FAKE_WHEELS).find((name) => name.startsWith(`${project}-${version}-`))
   copyFileSync(join(FAKE_WHEELS, wheel), join(option('--dest'), wheel))

@@ -43,7 +43,7 @@ export class World implements Disposable {
   }
 
   /** The calls of pip so far. */
-  calls(): { args: string[]; temporary: string; constraint: string }[] {
+  calls(): { args: string[]; temporary: string; constraint: string; virtualenv: string }[] {
     if (!existsSync(this.#log)) return []
     const lines = readFileSync(this.#log, 'utf8').trim().split('\n')
     return lines.map((line) => JSON.parse(line))

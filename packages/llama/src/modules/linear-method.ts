@@ -14,7 +14,7 @@ export interface LinearMethod {
 }
 
 /** Up to so many tokens reading the weight is the work, which is what `skinny_linear` is made for. */
-const SKINNY_TOKENS = 8
+const SKINNY_TOKENS = 6
 
 /** The method for a weight, by what the dispatcher has for the device that it is on. */
 export function createLinearMethod(weight: Tensor): LinearMethod {

@@ -16,9 +16,21 @@ namespace vllm_ops::cpu {
 
 VLLM_OPS_CPU_KERNEL(reshape_and_cache, T* key_cache, T* value_cache, const T* key, const T* value,
                     const int64_t* slots, const int64_t* order, int64_t count, int64_t key_stride,
-                    int64_t value_stride, const PagedLayout& layout)
+                    int64_t value_stride, const PagedLayout& layout, bool past_caches)
 
 namespace {
+
+/// Bytes read and written from which on whole blocks are written past the caches.
+constexpr int64_t kLeastStreamed = 1024 * 1024;
+
+/// Whether every head of every block begins at a cache line.
+bool aligned(const View& cache, int64_t block_stride, int64_t head_stride) {
+  return (reinterpret_cast<uintptr_t>(cache.data) |
+          static_cast<uintptr_t>(block_stride * cache.itemsize) |
+          static_cast<uintptr_t>(head_stride * cache.itemsize)) %
+             64 ==
+         0;
+}
 
 /// The tokens that have a slot, those of neighbouring slots next to each other: whole rows of a
 /// value block are then written at once, however the scheduler mixed the sequences.
@@ -73,9 +85,12 @@ void reshape_and_cache(const Tensor& key, const Tensor& value, Tensor& key_cache
   const auto write = [&]<typename T>() {
     const auto kernel = kernels::reshape_and_cache<T>.select();
     const int64_t bytes = 4 * k_rows.width * k.itemsize;
+    const bool past_caches = static_cast<int64_t>(order.size()) * bytes > kLeastStreamed &&
+                             aligned(kc, layout.key_block_stride, layout.key_head_stride) &&
+                             aligned(vc, layout.value_block_stride, layout.value_head_stride);
     parallel_for_bytes(static_cast<int64_t>(order.size()), bytes, [&](int64_t begin, int64_t end) {
       kernel(kc.as<T>(), vc.as<T>(), k.as<T>(), v.as<T>(), slots.as<int64_t>(),
-             order.data() + begin, end - begin, k_rows.stride, v_rows.stride, layout);
+             order.data() + begin, end - begin, k_rows.stride, v_rows.stride, layout, past_caches);
     });
   };
   // A copy of bits: only the size of the elements counts.

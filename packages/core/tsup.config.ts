@@ -1,22 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
-import { copyFileSync, existsSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { rmSync, writeFileSync } from 'node:fs'
 import { defineConfig } from 'tsup'
 import { base } from '../../tsup.config.base'
 
-/** Our entries, by the name of their file in dist. */
-const entries = ['index', 'testing'].filter((name) => existsSync(`src/${name}.ts`))
+const entries = ['index', 'internal', 'testing'] as const
+const COMMENT = '// SPDX-License-Identifier: Apache-2.0\n'
+
+/** What a built CommonJS module exports. */
+function namesOf(entry: string): string {
+  const list = `Object.keys(require('./dist/${entry}.cjs')).join(', ')`
+  return execFileSync(process.execPath, ['-p', list], { encoding: 'utf8' }).trim()
+}
+
+// Not by tsup's `clean`, which takes away the declarations that are written below.
+rmSync('dist', { recursive: true, force: true })
 
 export default defineConfig({
   ...base,
-  entry: entries.map((name) => `src/${name}.ts`),
-  // One copy of the package in a process, whichever way it is imported: the ESM entries re-export the CommonJS ones.
+  clean: false,
+  // One copy of the package in a thread (src/instance.ts): `index` and `internal` hand out parts of the one instance, and ESM entries
+  // re-export the CommonJS ones.
+  entry: ['src/instance.ts', 'src/testing.ts'],
   format: ['cjs'],
-  external: ['@vllm-ops/core'],
+  external: [/^@vllm-ops\/core/],
+  dts: { entry: entries.map((name) => `src/${name}.ts`), compilerOptions: { stripInternal: true } },
   onSuccess: async () => {
+    const part = (name: string) => `${COMMENT}module.exports = require('./instance.cjs').instance.${name}\n`
+    writeFileSync('dist/index.cjs', part('core'))
+    writeFileSync('dist/internal.cjs', part('internal'))
     for (const name of entries) {
-      const comment = '// SPDX-License-Identifier: Apache-2.0\n'
-      writeFileSync(`dist/${name}.js`, `${comment}export * from './${name}.cjs'\n`)
-      copyFileSync(`dist/${name}.d.cts`, `dist/${name}.d.ts`)
+      const exported = `${COMMENT}import all from './${name}.cjs'\n\nexport const { ${namesOf(name)} } = all\n`
+      writeFileSync(`dist/${name}.js`, exported)
+      writeFileSync(`dist/${name}.d.ts`, `${COMMENT}export * from './${name}.cjs'\n`)
     }
   },
 })

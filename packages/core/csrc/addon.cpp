@@ -12,9 +12,11 @@
 namespace vllm_ops {
 namespace {
 
-// initialize({ protocol, dtypes: [[name, code], …], tags, values, invokeKernel })
+// initialize({ protocol, dtypes: [[name, code], …], invokeKernel, grow }): once for an environment.
 Napi::Value initialize(const Napi::CallbackInfo& info) {
   return guarded(info, "initialize", [&](Environment& environment) -> Napi::Value {
+    TORCH_CHECK(environment.invoke_kernel == nullptr,
+                "two copies of @vllm-ops/core share one addon: import the built package only");
     const Napi::Object options = info[0].As<Napi::Object>();
     const int protocol = options.Get("protocol").As<Napi::Number>().Int32Value();
     TORCH_CHECK(protocol == kProtocol, "the addon speaks protocol ", kProtocol,
@@ -28,12 +30,13 @@ Napi::Value initialize(const Napi::CallbackInfo& info) {
           static_cast<c10::ScalarType>(pair.Get(1u).As<Napi::Number>().Int32Value()));
     }
     napi_create_reference(info.Env(), options.Get("invokeKernel"), 1, &environment.invoke_kernel);
+    napi_create_reference(info.Env(), options.Get("grow"), 1, &environment.grow);
     return info.Env().Undefined();
   });
 }
 
-// setBuffer(tags: Uint8Array, values: Float64Array): the argument buffer from now on. What stands in the old one is
-// copied by the caller.
+// setBuffer(tags: Uint8Array, values: Float64Array): the argument buffer from now on. What stands
+// in the old one is copied by the caller.
 Napi::Value set_buffer(const Napi::CallbackInfo& info) {
   return guarded(info, "setBuffer", [&](Environment& environment) -> Napi::Value {
     Napi::Uint8Array tags = info[0].As<Napi::Uint8Array>();
@@ -42,7 +45,8 @@ Napi::Value set_buffer(const Napi::CallbackInfo& info) {
     napi_ref references[2];
     napi_create_reference(info.Env(), tags, 1, &references[0]);
     napi_create_reference(info.Env(), values, 1, &references[1]);
-    if (environment.tag_buffer != nullptr) napi_delete_reference(info.Env(), environment.tag_buffer);
+    if (environment.tag_buffer != nullptr)
+      napi_delete_reference(info.Env(), environment.tag_buffer);
     if (environment.value_buffer != nullptr) {
       napi_delete_reference(info.Env(), environment.value_buffer);
     }

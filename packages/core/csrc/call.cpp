@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// The hot path. JavaScript writes an operator's number and its arguments into the argument buffer and calls `call()`
-// without arguments; results come back the same way. One crossing a call, no JavaScript value is made or read here.
+// The hot path. JavaScript writes an operator's number and its arguments into the argument buffer
+// and calls `call()` without arguments; results come back the same way. One crossing a call, no
+// JavaScript value is made or read here.
 
 #include "call.h"
 
 #include <c10/util/Exception.h>
+
+#include <chrono>
+#include <sstream>
 
 #include "value.h"
 
 namespace vllm_ops {
 namespace {
 
-// Entry 0 carries the operator's number in and the count of results out (negative: a failure), entry 1 the position
-// behind the last argument.
-constexpr size_t kHeader = 2;
-constexpr double kFailed = -1;
-
-// A stack of the pool for the depth we are at; kernels in JavaScript call again while one is in use.
+// A stack of the pool for the depth we are at; kernels in JavaScript call again while one is in
+// use.
 class StackLease {
  public:
   explicit StackLease(Environment& environment) : environment_(environment) {
@@ -64,25 +64,32 @@ struct ArgumentIdentities {
 void run(Environment& environment, const Operator& op, size_t end) {
   StackLease lease(environment);
   torch::jit::Stack& stack = lease.stack();
-  if (!decode_arguments(environment, op, kHeader, end, stack)) {
+  const bool decoded = decode_arguments(environment, op, kHeader, end, stack);
+  environment.passing.clear();
+  if (!decoded) {
     environment.values[0] = kFailed;
     return;
   }
   ArgumentIdentities identities;
-  if (op.aliases) identities.collect(stack);
+  if (op.returns_arguments) identities.collect(stack);
   op.handle.callBoxed(stack);
+  const size_t count = stack.size();
+  TORCH_CHECK(count == op.results.size(), "the kernel left ", count,
+              " results where its schema says ", op.results.size());
+  size_t entries = kHeader;
+  for (const c10::IValue& result : stack) entries += result.isTensor() ? 1 : entries_of(result);
+  environment.reserve(entries);
   size_t position = kHeader;
-  for (size_t i = 0; i < stack.size(); ++i) {
-    const int64_t argument = op.aliases ? identities.find(stack[i]) : -1;
+  for (size_t i = 0; i < count; ++i) {
+    const int64_t argument = op.returns_arguments ? identities.find(stack[i]) : -1;
     if (argument >= 0) {
       environment.tags[position] = static_cast<uint8_t>(Tag::Argument);
       environment.values[position++] = static_cast<double>(argument);
     } else {
-      position = encode_value(environment, stack[i],
-                              i < op.results.size() ? op.results[i] : Kind::Unsupported, position);
+      position = encode_value(environment, std::move(stack[i]), op.results[i].kind, position);
     }
   }
-  environment.values[0] = static_cast<double>(stack.size());
+  environment.values[0] = static_cast<double>(count);
 }
 
 napi_value call(napi_env env, napi_callback_info info) {
@@ -125,17 +132,23 @@ Napi::Value take_failure(const Napi::CallbackInfo& info) {
   return object;
 }
 
-// intern(text): the number under which the argument buffer names this string.
+// intern(text), pass(text): the number under which the argument buffer names this string, for good
+// or for the next call.
 Napi::Value intern(const Napi::CallbackInfo& info) {
   Environment& environment = Environment::of(info.Env());
   return Napi::Number::New(info.Env(), environment.intern(info[0].As<Napi::String>().Utf8Value()));
 }
 
-Napi::Value string_at(const Napi::CallbackInfo& info) {
+Napi::Value pass(const Napi::CallbackInfo& info) {
   Environment& environment = Environment::of(info.Env());
-  const auto id = static_cast<size_t>(info[0].As<Napi::Number>().Int64Value());
-  if (id >= environment.strings.size()) return info.Env().Undefined();
-  return Napi::String::New(info.Env(), environment.strings[id].toStringRef());
+  return Napi::Number::New(info.Env(), environment.pass(info[0].As<Napi::String>().Utf8Value()));
+}
+
+Napi::Value string_at(const Napi::CallbackInfo& info) {
+  return guarded(info, "stringAt", [&](Environment& environment) -> Napi::Value {
+    return Napi::String::New(
+        info.Env(), environment.string(info[0].As<Napi::Number>().DoubleValue()).toStringRef());
+  });
 }
 
 // findOperator(name, overload): { id, name, schema, parameters } or undefined.
@@ -164,6 +177,7 @@ Napi::Value find_operator(const Napi::CallbackInfo& info) {
       Napi::Object parameter = Napi::Object::New(info.Env());
       parameter.Set("name", op.parameters[i].name);
       parameter.Set("keywordOnly", op.parameters[i].keyword_only);
+      parameter.Set("out", op.parameters[i].out);
       parameters.Set(static_cast<uint32_t>(i), parameter);
     }
     result.Set("parameters", parameters);
@@ -192,21 +206,19 @@ Napi::Value list_operators(const Napi::CallbackInfo& info) {
   });
 }
 
-c10::DispatchKey dispatch_key(const std::string& name) { return c10::parseDispatchKey(name); }
-
 // hasKernel(name, overload, key): a kernel is registered for exactly this dispatch key.
 Napi::Value has_kernel(const Napi::CallbackInfo& info) {
   return guarded(info, "has_kernel", [&](Environment&) -> Napi::Value {
     const auto handle = c10::Dispatcher::singleton().findOp(
         {info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::String>().Utf8Value()});
-    const bool found =
-        handle &&
-        handle->hasKernelForDispatchKey(dispatch_key(info[2].As<Napi::String>().Utf8Value()));
+    const bool found = handle && handle->hasKernelForDispatchKey(
+                                     dispatch_key(info[2].As<Napi::String>().Utf8Value()));
     return Napi::Boolean::New(info.Env(), found);
   });
 }
 
-// hasComputedKernel(name, overload, key): a call at this key finds a kernel, a composite one counting too.
+// hasComputedKernel(name, overload, key): a call at this key finds a kernel, a composite one
+// counting too.
 Napi::Value has_computed_kernel(const Napi::CallbackInfo& info) {
   return guarded(info, "has_computed_kernel", [&](Environment&) -> Napi::Value {
     const auto handle = c10::Dispatcher::singleton().findOp(
@@ -217,15 +229,16 @@ Napi::Value has_computed_kernel(const Napi::CallbackInfo& info) {
   });
 }
 
-// benchBoxedCall(iterations): nanoseconds a call of the encoded call in the buffer, in a bare C++ loop. In-place
-// operators only: what a call returns is dropped.
+// benchBoxedCall(iterations): nanoseconds a call of the encoded call in the buffer, in a bare C++
+// loop. In-place operators only: what a call returns is dropped.
 Napi::Value bench_boxed_call(const Napi::CallbackInfo& info) {
   return guarded(info, "bench_boxed_call", [&](Environment& environment) -> Napi::Value {
     const Operator& op = environment.operators[static_cast<size_t>(environment.values[0])];
     torch::jit::Stack arguments;
-    TORCH_CHECK(decode_arguments(environment, op, kHeader,
-                                 static_cast<size_t>(environment.values[1]), arguments),
-                op.name, ": wrong arguments");
+    const bool decoded = decode_arguments(environment, op, kHeader,
+                                          static_cast<size_t>(environment.values[1]), arguments);
+    environment.passing.clear();
+    TORCH_CHECK(decoded, op.name, ": wrong arguments");
     const int64_t iterations = info[0].As<Napi::Number>().Int64Value();
     torch::jit::Stack stack;
     const auto start = std::chrono::steady_clock::now();
@@ -242,6 +255,14 @@ Napi::Value bench_boxed_call(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
+c10::DispatchKey dispatch_key(const std::string& name) {
+  try {
+    return c10::parseDispatchKey(name);
+  } catch (const c10::Error&) {
+    throw CodedError("E_ARGUMENT", name);
+  }
+}
+
 void catch_failure(Environment& environment, const std::string& op) {
   Failure failure;
   failure.op = op;
@@ -249,7 +270,14 @@ void catch_failure(Environment& environment, const std::string& op) {
     throw;
   } catch (const JavaScriptException&) {
     failure.code = "JAVASCRIPT";
-    failure.message = "an exception of a JavaScript kernel";
+  } catch (const CodedError& error) {
+    failure.code = error.code;
+    failure.message = error.what();
+    if (failure.code == "E_ARGUMENT") {
+      failure.argument = "dispatchKey";
+      failure.expected = "a dispatch key such as 'CPU'";
+      failure.received = "'" + failure.message + "'";
+    }
   } catch (const c10::NotImplementedError& error) {
     failure.code = "E_NO_KERNEL";
     failure.message = error.what_without_backtrace();
@@ -259,6 +287,9 @@ void catch_failure(Environment& environment, const std::string& op) {
   } catch (const c10::Error& error) {
     failure.code = "E_TORCH";
     failure.message = error.what_without_backtrace();
+    // The CPU's allocator has no error of its own.
+    if (failure.message.find("DefaultCPUAllocator") != std::string::npos)
+      failure.code = "E_OUT_OF_MEMORY";
   } catch (const std::bad_alloc&) {
     failure.code = "E_OUT_OF_MEMORY";
     failure.message = "out of memory";
@@ -294,6 +325,7 @@ void export_call(Napi::Env env, Napi::Object exports) {
   raw("crossing", crossing);
   exports.Set("takeFailure", Napi::Function::New(env, take_failure, "takeFailure"));
   exports.Set("intern", Napi::Function::New(env, intern, "intern"));
+  exports.Set("pass", Napi::Function::New(env, pass, "pass"));
   exports.Set("stringAt", Napi::Function::New(env, string_at, "stringAt"));
   exports.Set("findOperator", Napi::Function::New(env, find_operator, "findOperator"));
   exports.Set("listOperators", Napi::Function::New(env, list_operators, "listOperators"));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Calls from JavaScript into the dispatcher, and from the dispatcher into kernels written in JavaScript.
+// Calls from JavaScript into the dispatcher, and from the dispatcher into kernels written in
+// JavaScript.
 
 #pragma once
 
@@ -18,13 +19,11 @@ void export_profiler(Napi::Env env, Napi::Object exports);
 // Turns the exception in flight into `environment.failure`; for use inside a catch block.
 void catch_failure(Environment& environment, const std::string& op);
 
-// Runs `body`, which may throw C++ exceptions of any kind, and throws a JavaScript Error { code, … } for them.
-template <typename Body>
-auto guarded(const Napi::CallbackInfo& info, const char* what, Body body) -> Napi::Value;
-
 // The JavaScript form of a failure: { code, message, op, argument, expected, received }.
 Napi::Object failure_object(Napi::Env env, const Failure& failure);
 
+// Runs `body`, which may throw C++ exceptions of any kind, and throws a JavaScript Error { failure
+// } for them.
 template <typename Body>
 auto guarded(const Napi::CallbackInfo& info, const char* what, Body body) -> Napi::Value {
   Environment& environment = Environment::of(info.Env());
@@ -41,7 +40,11 @@ auto guarded(const Napi::CallbackInfo& info, const char* what, Body body) -> Nap
   return info.Env().Undefined();
 }
 
-// The exception of a JavaScript kernel on its way through C++: the value itself waits in JavaScript.
+// By its name in c10; an unknown one is a failure that says so.
+c10::DispatchKey dispatch_key(const std::string& name);
+
+// The exception of a JavaScript kernel on its way through C++: the value itself waits in
+// JavaScript.
 struct JavaScriptException : std::exception {
   const char* what() const noexcept override { return "an exception of a JavaScript kernel"; }
 };

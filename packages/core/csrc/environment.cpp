@@ -7,7 +7,8 @@ namespace vllm_ops {
 Environment::Environment(napi_env napi) : env(napi), tensors(new TensorTable()) {}
 
 Environment::~Environment() {
-  alive->store(false);
+  abandon_profile(*this);
+  remove_kernels(*this);
   {
     const std::lock_guard<std::mutex> guard(lender->mutex);
     lender->closed = true;
@@ -32,6 +33,16 @@ uint32_t Environment::intern(const std::string& text) {
   return id;
 }
 
+uint32_t Environment::pass(std::string text) {
+  passing.emplace_back(std::move(text));
+  return kPassing + static_cast<uint32_t>(passing.size() - 1);
+}
+
+const c10::IValue& Environment::string(double id) const {
+  const auto index = static_cast<size_t>(id);
+  return index < kPassing ? strings.at(index) : passing.at(index - kPassing);
+}
+
 const char* Environment::dtype_name(c10::ScalarType type) const {
   for (const auto& [name, scalar_type] : dtypes) {
     if (scalar_type == type) return name.c_str();
@@ -39,15 +50,33 @@ const char* Environment::dtype_name(c10::ScalarType type) const {
   return c10::toString(type);
 }
 
-double Environment::adopt(at::Tensor tensor) {
+double Environment::adopt(at::Tensor tensor, size_t others) {
   TensorEntry entry;
-  // Memory is accounted to the handle that is the first to hold it; views add nothing.
-  if (tensor.has_storage() && tensor.storage().use_count() == 1 && tensor.device().is_cpu()) {
+  // Memory is accounted to the handle that is the first to hold it; views and further handles add
+  // nothing.
+  if (tensor.use_count() <= 1 + others && tensor.has_storage() &&
+      tensor.storage().use_count() == 1 && tensor.device().is_cpu()) {
     entry.accounted = static_cast<int64_t>(tensor.storage().nbytes());
     tensors->unreported += entry.accounted;
   }
   entry.tensor = std::move(tensor);
   return tensors->handles.insert(std::move(entry));
+}
+
+void Environment::reserve(size_t entries) {
+  if (entries <= capacity) return;
+  napi_value function = nullptr, undefined = nullptr, argument = nullptr, result = nullptr;
+  napi_get_reference_value(env, grow, &function);
+  napi_get_undefined(env, &undefined);
+  napi_create_double(env, static_cast<double>(entries), &argument);
+  if (napi_call_function(env, undefined, function, 1, &argument, &result) ==
+      napi_pending_exception) {
+    napi_get_and_clear_last_exception(env, &result);
+  }
+  if (entries > capacity) {
+    throw CodedError("E_OUT_OF_MEMORY",
+                     "no memory to pass " + std::to_string(entries) + " values to JavaScript");
+  }
 }
 
 void Environment::report_memory(bool now) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one Node environment (the main thread or one worker) holds: its handles, its argument buffer, its operators
-// and the failure of its last call. Nothing here is static: workers come and go in any order.
+// What one Node environment (the main thread or one worker) holds: its handles, its argument
+// buffer, its operators and the failure of its last call. Nothing here is static: workers come and
+// go in any order.
 
 #pragma once
 
@@ -8,6 +9,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/ivalue.h>
+#include <ATen/record_function.h>
 #include <c10/core/InferenceMode.h>
 #include <napi.h>
 
@@ -15,8 +17,8 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <string>
-#include <thread>
 #include <unordered_map>
 #include <vector>
 
@@ -25,7 +27,8 @@
 
 namespace vllm_ops {
 
-// One entry of the argument buffer. The numbers are those of src/encoding.ts; `initialize` compares both.
+// One entry of the argument buffer. The numbers are those of src/encoding.ts; `initialize` compares
+// both.
 enum class Tag : uint8_t {
   None = 0,
   Tensor = 1,
@@ -38,10 +41,18 @@ enum class Tag : uint8_t {
   Generator = 8,
   Invalid = 9,
   Absent = 10,
+  // A result only: the very tensor of argument `value`, so that JavaScript gives its own object
+  // back.
   Argument = 11,
-  // A result only: the very tensor of argument `value`, so that JavaScript gives its own object back.
 };
-constexpr int kProtocol = 1;
+constexpr int kProtocol = 2;
+
+// Where arguments and results start. Entry 0 carries a number in (of an operator or a kernel) and
+// the count of results out (negative: a failure), entry 1 the position behind the last argument.
+constexpr size_t kHeader = 2;
+constexpr double kFailed = -1;
+// Strings of this number and up belong to the call at hand; those below are kept for good.
+constexpr uint32_t kPassing = 1u << 24;
 
 // Why a call failed. `code` is an error code of src/errors.ts.
 struct Failure {
@@ -53,18 +64,33 @@ struct Failure {
   std::string received;
 };
 
+// An error that already knows its code of src/errors.ts.
+struct CodedError : std::runtime_error {
+  CodedError(std::string error_code, const std::string& message)
+      : std::runtime_error(message), code(std::move(error_code)) {}
+  std::string code;
+};
+
 struct TensorEntry {
   at::Tensor tensor;
   int64_t accounted = 0;  // bytes reported to V8 for this handle
 };
 
-// Lives as long as the environment or any tensor that still refers to it: memory that JavaScript lent to a tensor is
-// given back on the thread that owns it, whichever thread drops the tensor.
+// References that tensors gave back, from whichever thread dropped them; the owning thread deletes
+// them. Lives as long as the environment or any tensor that borrowed from it.
 struct Lender {
   std::mutex mutex;
   std::vector<napi_ref> returned;
   std::atomic<bool> pending{false};
   bool closed = false;
+};
+
+// An ArrayBuffer that a tensor's storage borrows: the context of the storage's pointer.
+struct Loan {
+  std::shared_ptr<Lender> lender;
+  napi_env env;
+  napi_ref buffer;
+  const char* memory;  // where the ArrayBuffer begins
 };
 
 struct TensorTable {
@@ -83,7 +109,8 @@ struct Environment {
   static Environment& of(napi_env env);
 
   napi_env env;
-  // Autograd is out of scope: the environment's thread is in inference mode for good, which costs a call nothing.
+  // Autograd is out of scope: the environment's thread is in inference mode for good, which costs a
+  // call nothing.
   c10::InferenceMode inference;
 
   // The argument buffer: entry i is tags[i] with values[i] or, over the same bytes, integers[i].
@@ -97,10 +124,13 @@ struct Environment {
   TensorTable* tensors;  // freed by the last finalizer
   HandleTable<at::Generator> generators;
   std::shared_ptr<Lender> lender = std::make_shared<Lender>();
-  std::unordered_map<void*, napi_ref> array_buffers;  // storage → the weak ArrayBuffer that JavaScript has of it
+  // Memory → the weak ArrayBuffer that JavaScript has of it. Dead ones are swept as the map grows.
+  std::unordered_map<const void*, napi_ref> array_buffers;
+  size_t sweep_at = 64;
 
   std::vector<c10::IValue> strings;
   std::unordered_map<std::string, uint32_t> string_ids;
+  std::vector<c10::IValue> passing;
   std::vector<std::pair<std::string, c10::ScalarType>> dtypes;
 
   std::deque<Operator> operators;
@@ -110,13 +140,29 @@ struct Environment {
 
   Failure failure;
   napi_ref invoke_kernel = nullptr;  // the trampoline into kernels written in JavaScript
-  std::shared_ptr<std::atomic<bool>> alive = std::make_shared<std::atomic<bool>>(true);
+  napi_ref grow = nullptr;  // grow(entries): gives the environment a larger argument buffer
+  std::vector<std::string>
+      kernels;  // where this environment has kernels: keys of the table in library.cpp
 
-  uint32_t intern(const std::string& text);
+  std::vector<std::unique_ptr<at::RecordFunction>> scopes;  // open ones of the profiler
+  bool profiling = false;
+
+  uint32_t intern(
+      const std::string& text);     // a number for good: names of types, devices, arguments in use
+  uint32_t pass(std::string text);  // a number until the next call
+  const c10::IValue& string(double id) const;
   const char* dtype_name(c10::ScalarType type) const;
-  double adopt(at::Tensor tensor);      // a new handle, with its memory accounted
+  // A new handle. Its memory is accounted to it where nothing but `others` more references holds
+  // the tensor.
+  double adopt(at::Tensor tensor, size_t others = 0);
+  void reserve(size_t entries);  // makes the argument buffer that large; throws where it can't be
   void report_memory(bool now = false);  // tells V8, in steps worth a call
-  void take_back();                     // drops references that other threads returned
+  void take_back();                      // drops references that tensors returned
 };
+
+// Takes an environment's kernels out of the dispatcher (library.cpp), and ends its profile
+// (profiler.cpp).
+void remove_kernels(Environment& environment);
+void abandon_profile(Environment& environment);
 
 }  // namespace vllm_ops

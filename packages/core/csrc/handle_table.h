@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Native values that JavaScript holds by number. A handle is generation * 2^32 + slot, exact in a double: after its
-// slot was released and taken again an old handle no longer matches, so a late finalizer or a disposed object finds
-// nothing instead of somebody else's value. Handle 0 is never given out.
-// One table belongs to one Node environment and one thread; it outlives the environment until the last finalizer ran.
+// Native values that JavaScript holds by number. A handle is generation * 2^32 + slot, exact in a
+// double: after its slot was released and taken again an old handle no longer matches, so a late
+// finalizer or a disposed object finds nothing instead of somebody else's value. Handle 0 is never
+// given out. One table belongs to one Node environment and one thread; it outlives the environment
+// until the last finalizer ran.
 
 #pragma once
 

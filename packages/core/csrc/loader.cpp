@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loader: a Node addon without libtorch, so that it opens where libtorch is missing and can say why.
-// It maps shared libraries with RTLD_GLOBAL, which `process.dlopen` cannot do for a library that is no addon:
-// libtorch has to be global before the addon and the kernel libraries bind to it.
-// `open(path)` returns nothing and throws the dynamic linker's own message; libraries stay mapped for good.
+// The loader: a Node addon without libtorch, so that it opens where libtorch is missing and can say
+// why. It maps shared libraries with RTLD_GLOBAL, which `process.dlopen` cannot do for a library
+// that is no addon: libtorch has to be global before the addon and the kernel libraries bind to it.
+// `open(path)` returns nothing and throws the dynamic linker's own message; libraries stay mapped
+// for good.
 
 #include <dlfcn.h>
 #include <node_api.h>
@@ -33,7 +34,8 @@ napi_value open_library(napi_env env, napi_callback_info info) {
 
 NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   napi_value function;
-  if (napi_create_function(env, "open", NAPI_AUTO_LENGTH, open_library, nullptr, &function) != napi_ok ||
+  if (napi_create_function(env, "open", NAPI_AUTO_LENGTH, open_library, nullptr, &function) !=
+          napi_ok ||
       napi_set_named_property(env, exports, "open", function) != napi_ok) {
     return nullptr;
   }

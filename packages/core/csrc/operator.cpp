@@ -37,12 +37,64 @@ Kind kind_of(const c10::TypePtr& type) {
   }
 }
 
+struct Words {
+  const char* one;
+  const char* many;
+};
+
+Words words_of(Kind kind) {
+  switch (kind) {
+    case Kind::Tensor:
+      return {"a tensor", "tensors"};
+    case Kind::Int:
+      return {"an integer", "integers"};
+    case Kind::Float:
+      return {"a number", "numbers"};
+    case Kind::Bool:
+      return {"true or false", "booleans"};
+    case Kind::Scalar:
+      return {"a number or a boolean", "numbers or booleans"};
+    case Kind::String:
+      return {"a string", "strings"};
+    case Kind::ScalarType:
+      return {"a dtype such as 'float32'", "dtypes such as 'float32'"};
+    case Kind::Layout:
+      return {"a layout such as 'strided'", "layouts such as 'strided'"};
+    case Kind::MemoryFormat:
+      return {"a memory format such as 'contiguous_format'", "memory formats"};
+    case Kind::Device:
+      return {"a device such as 'cpu' or 'cuda:0'", "devices such as 'cpu' or 'cuda:0'"};
+    case Kind::Generator:
+      return {"a generator", "generators"};
+    case Kind::Unsupported:
+      break;
+  }
+  return {"a value that JavaScript has no form for", "values that JavaScript has no form for"};
+}
+
+std::string expected_of(const Parameter& parameter) {
+  const Words words = words_of(parameter.kind);
+  if (parameter.kind == Kind::Unsupported) {
+    return "a value of type " + parameter.type + ", which JavaScript has no form for";
+  }
+  if (!parameter.list) return std::string(words.one) + (parameter.optional ? " or null" : "");
+  std::string text = "an array of ";
+  if (parameter.length) text += std::to_string(*parameter.length) + " ";
+  text += words.many;
+  if (parameter.optional_elements) text += " or nulls";
+  return parameter.optional ? text + ", or null" : text;
+}
+
+}  // namespace
+
 // `real_type` keeps what the schema says (ScalarType, SymInt); `type` has it lowered to int.
 Parameter parameter_of(const c10::Argument& argument) {
   Parameter parameter;
   parameter.name = argument.name();
   parameter.type = argument.real_type()->str();
   parameter.keyword_only = argument.kwarg_only();
+  parameter.out =
+      argument.kwarg_only() && argument.alias_info() != nullptr && argument.alias_info()->isWrite();
   if (argument.N()) parameter.length = *argument.N();
   if (argument.default_value()) {
     parameter.has_default = true;
@@ -66,22 +118,21 @@ Parameter parameter_of(const c10::Argument& argument) {
     }
   }
   parameter.kind = kind_of(real);
+  parameter.expected = expected_of(parameter);
   return parameter;
 }
 
-}  // namespace
-
 Operator::Operator(c10::OperatorHandle operator_handle) : handle(std::move(operator_handle)) {
   const c10::FunctionSchema& schema = handle.schema();
-  name = schema.overload_name().empty() ? schema.name()
-                                        : schema.name() + "." + schema.overload_name();
+  name =
+      schema.overload_name().empty() ? schema.name() : schema.name() + "." + schema.overload_name();
   parameters.reserve(schema.arguments().size());
   for (const c10::Argument& argument : schema.arguments()) {
     parameters.push_back(parameter_of(argument));
   }
   for (const c10::Argument& result : schema.returns()) {
-    results.push_back(kind_of(result.real_type()));
-    if (result.alias_info() != nullptr) aliases = true;
+    results.push_back(parameter_of(result));
+    if (result.alias_info() != nullptr && result.alias_info()->isWrite()) returns_arguments = true;
   }
 }
 

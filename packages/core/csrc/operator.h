@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// An operator as calls need it: its dispatcher handle and, prepared once, how each argument is converted.
+// An operator as calls need it: its dispatcher handle and, prepared once, how each argument is
+// converted.
 
 #pragma once
 
@@ -28,17 +29,22 @@ enum class Kind : uint8_t {
 
 struct Parameter {
   std::string name;
-  std::string type;  // as the schema prints it, for messages
+  std::string type;      // as the schema prints it
+  std::string expected;  // in words, for messages
   Kind kind = Kind::Unsupported;
-  bool optional = false;          // T?
-  bool list = false;              // T[]
+  bool optional = false;           // T?
+  bool list = false;               // T[]
   bool optional_elements = false;  // T?[]
   bool keyword_only = false;
+  bool out = false;               // keyword-only and written to: the `out` of an out variant
   std::optional<int64_t> length;  // int[2] also takes one int
   bool has_default = false;
   c10::IValue default_value;
   c10::TypePtr element;  // of a list
 };
+
+// How an argument or a result of a schema is converted.
+Parameter parameter_of(const c10::Argument& argument);
 
 struct Operator {
   explicit Operator(c10::OperatorHandle handle);
@@ -46,8 +52,11 @@ struct Operator {
   c10::OperatorHandle handle;
   std::string name;  // 'aten::add.Tensor'
   std::vector<Parameter> parameters;
-  std::vector<Kind> results;  // how the results are written: a ScalarType result is a name, not a number
-  bool aliases = false;       // a result may be one of the arguments
+  std::vector<Parameter> results;
+  // A result is one of the arguments, as `Tensor(a!)` says: JavaScript gives its own object back. A
+  // result that merely may be an argument (`contiguous`) is a tensor of its own, so that who
+  // disposes what doesn't depend on the input.
+  bool returns_arguments = false;
 };
 
 }  // namespace vllm_ops

@@ -36,6 +36,18 @@ std::string number_text(double value) {
   return stream.str();
 }
 
+// c10::Device reads the index into 8 bits without a look at the rest.
+std::optional<c10::Device> device_of(const std::string& name) {
+  try {
+    const size_t colon = name.find(':');
+    if (colon != std::string::npos && name.size() > colon + 4) return std::nullopt;
+    if (colon != std::string::npos && std::stoi(name.substr(colon + 1)) > 127) return std::nullopt;
+    return c10::Device(name);
+  } catch (const std::exception&) {
+    return std::nullopt;
+  }
+}
+
 class Decoder {
  public:
   Decoder(Environment& environment, size_t begin, size_t end)
@@ -51,12 +63,16 @@ class Decoder {
     }
     const TensorEntry* entry = environment_.tensors->handles.find(value());
     if (entry == nullptr) return false;
+    if (const Loan* loan = loan_of(entry->tensor)) {
+      if (is_gone(environment_, *loan)) return false;
+    }
     stack.emplace_back(entry->tensor);
     ++position_;
     return true;
   }
 
-  // Converts the entry at the cursor for `parameter`; false leaves expected and received in the failure.
+  // Converts the entry at the cursor for `parameter`; false leaves expected and received in the
+  // failure.
   bool parameter(const Parameter& parameter, c10::IValue& out) {
     const Tag tag = this->tag();
     if (tag == Tag::Absent) {
@@ -69,7 +85,7 @@ class Decoder {
         out = c10::IValue();
         return true;
       }
-      return fail(parameter.type, "nothing");
+      return fail(parameter.expected, "nothing");
     }
     if (tag == Tag::None && parameter.optional) {
       ++position_;
@@ -89,7 +105,10 @@ class Decoder {
     environment_.failure.received = std::move(received);
     return false;
   }
-  bool mismatch(const Parameter& parameter) { return fail(parameter.type, describe()); }
+  bool mismatch(const Parameter& parameter) {
+    return fail(parameter.expected,
+                item_ < 0 ? describe() : describe() + " at index " + std::to_string(item_));
+  }
 
   std::string describe() const {
     switch (tag()) {
@@ -100,7 +119,7 @@ class Decoder {
       case Tag::Tensor: {
         const TensorEntry* entry = environment_.tensors->handles.find(value());
         return entry == nullptr ? "a disposed tensor"
-                                : "tensor " + describe_tensor(environment_, entry->tensor);
+                                : describe_tensor(environment_, entry->tensor);
       }
       case Tag::Number:
         return "number " + number_text(value());
@@ -111,7 +130,7 @@ class Decoder {
       case Tag::String:
         return "'" + string() + "'";
       case Tag::List:
-        return "a list of " + number_text(value());
+        return "an array of " + number_text(value());
       case Tag::Complex:
         return "a complex number";
       case Tag::Generator:
@@ -124,9 +143,7 @@ class Decoder {
     return "an unknown value";
   }
 
-  const std::string& string() const {
-    return environment_.strings[static_cast<size_t>(value())].toStringRef();
-  }
+  const std::string& string() const { return environment_.string(value()).toStringRef(); }
 
   // The tensor at the cursor; nullptr after a failure.
   const at::Tensor* tensor(const Parameter& parameter) {
@@ -138,6 +155,12 @@ class Decoder {
     if (entry == nullptr) {
       fail("a live tensor", "a disposed tensor");
       return nullptr;
+    }
+    if (const Loan* loan = loan_of(entry->tensor)) {
+      if (is_gone(environment_, *loan)) {
+        fail("a tensor with its memory", "one whose ArrayBuffer was transferred away");
+        return nullptr;
+      }
     }
     ++position_;
     return &entry->tensor;
@@ -174,9 +197,11 @@ class Decoder {
   bool scalar(const Parameter& parameter, c10::IValue& out) {
     switch (tag()) {
       case Tag::Number: {
-        // A number without a fraction is an int, as the same literal is in Python; 2.0 is not told from 2.
+        // A number without a fraction is an int, as the same literal is in Python; 2.0 is not told
+        // from 2.
         const double number = value();
-        if (number == std::trunc(number) && std::fabs(number) <= kSafeInteger && !(number == 0 && std::signbit(number))) {
+        if (number == std::trunc(number) && std::fabs(number) <= kSafeInteger &&
+            !(number == 0 && std::signbit(number))) {
           out = static_cast<int64_t>(number);
         } else {
           out = number;
@@ -200,7 +225,7 @@ class Decoder {
     return true;
   }
 
-  // An enum of c10 by its Python name ('bfloat16', 'strided', …) or by its number.
+  // An enum of c10 by its Python name ('bfloat16', 'strided', …).
   template <typename Lookup>
   bool named(const Parameter& parameter, c10::IValue& out, Lookup lookup) {
     if (tag() == Tag::String) {
@@ -249,7 +274,7 @@ class Decoder {
         return scalar(parameter, out);
       case Kind::String:
         if (tag() != Tag::String) return mismatch(parameter);
-        out = environment_.strings[static_cast<size_t>(value())];
+        out = environment_.string(value());
         ++position_;
         return true;
       case Kind::ScalarType:
@@ -262,11 +287,9 @@ class Decoder {
                      [](const std::string& name) { return index_of(kMemoryFormats, name); });
       case Kind::Device: {
         if (tag() != Tag::String) return mismatch(parameter);
-        try {
-          out = c10::Device(string());
-        } catch (const c10::Error&) {
-          return fail("a device such as 'cpu' or 'cuda:0'", describe());
-        }
+        const std::optional<c10::Device> device = device_of(string());
+        if (!device) return mismatch(parameter);
+        out = *device;
         ++position_;
         return true;
       }
@@ -279,8 +302,7 @@ class Decoder {
         return true;
       }
       case Kind::Unsupported:
-        return fail("a value of type " + parameter.type + ", which JavaScript cannot pass",
-                    describe());
+        return mismatch(parameter);
     }
     return false;
   }
@@ -290,19 +312,25 @@ class Decoder {
     if (tag() == Tag::List) {
       count = static_cast<size_t>(value());
       ++position_;
-    } else if (parameter.length &&
-               (parameter.kind == Kind::Int || parameter.kind == Kind::Float ||
-                parameter.kind == Kind::Bool)) {
+    } else if (parameter.length && (parameter.kind == Kind::Int || parameter.kind == Kind::Float ||
+                                    parameter.kind == Kind::Bool)) {
       return broadcast(parameter, out);
     } else {
       return mismatch(parameter);
     }
+    item_ = 0;
+    const bool read = items(parameter, count, out);
+    item_ = -1;
+    return read;
+  }
+
+  bool items(const Parameter& parameter, size_t count, c10::IValue& out) {
     switch (parameter.kind) {
       case Kind::Tensor: {
         if (parameter.optional_elements) {
           c10::List<std::optional<at::Tensor>> items;
           items.reserve(count);
-          for (size_t i = 0; i < count; ++i) {
+          for (size_t i = 0; i < count; ++i, ++item_) {
             if (tag() == Tag::None) {
               ++position_;
               items.push_back(std::nullopt);
@@ -317,7 +345,7 @@ class Decoder {
         }
         c10::List<at::Tensor> items;
         items.reserve(count);
-        for (size_t i = 0; i < count; ++i) {
+        for (size_t i = 0; i < count; ++i, ++item_) {
           const at::Tensor* found = tensor(parameter);
           if (found == nullptr) return false;
           items.push_back(*found);
@@ -336,7 +364,7 @@ class Decoder {
       default: {
         c10::impl::GenericList items(parameter.element);
         items.reserve(count);
-        for (size_t i = 0; i < count; ++i) {
+        for (size_t i = 0; i < count; ++i, ++item_) {
           c10::IValue item;
           if (!single(parameter, item)) return false;
           items.push_back(std::move(item));
@@ -351,7 +379,7 @@ class Decoder {
   bool typed_list(const Parameter& parameter, size_t count, c10::IValue& out) {
     c10::List<T> items;
     items.reserve(count);
-    for (size_t i = 0; i < count; ++i) {
+    for (size_t i = 0; i < count; ++i, ++item_) {
       c10::IValue item;
       if (!single(parameter, item)) return false;
       items.push_back(item.to<T>());
@@ -380,11 +408,10 @@ class Decoder {
   Environment& environment_;
   size_t position_;
   size_t end_;
+  int64_t item_ = -1;  // of the list that is being read
 };
 
 void put(Environment& environment, size_t position, Tag tag, double value) {
-  TORCH_CHECK(position < environment.capacity,
-              "a result of more entries than the argument buffer holds (", environment.capacity, ")");
   environment.tags[position] = static_cast<uint8_t>(tag);
   environment.values[position] = value;
 }
@@ -398,20 +425,43 @@ void put_integer(Environment& environment, size_t position, int64_t value) {
   }
 }
 
-void put_string(Environment& environment, size_t position, const std::string& text) {
+// A name that comes again and again.
+void put_name(Environment& environment, size_t position, const std::string& text) {
   put(environment, position, Tag::String, environment.intern(text));
+}
+
+template <size_t N>
+bool put_enum(Environment& environment, size_t position, const char* const (&names)[N],
+              int64_t index) {
+  if (index < 0 || index >= static_cast<int64_t>(N)) return false;
+  put_name(environment, position, names[index]);
+  return true;
+}
+
+void put_int(Environment& environment, size_t position, Kind kind, int64_t value) {
+  if (kind == Kind::ScalarType) {
+    put_name(environment, position, environment.dtype_name(static_cast<c10::ScalarType>(value)));
+  } else if (kind == Kind::Layout && put_enum(environment, position, kLayouts, value)) {
+    return;
+  } else if (kind == Kind::MemoryFormat && put_enum(environment, position, kMemoryFormats, value)) {
+    return;
+  } else {
+    put_integer(environment, position, value);
+  }
 }
 
 }  // namespace
 
 std::string describe_tensor(const Environment& environment, const at::Tensor& tensor) {
-  if (!tensor.defined()) return "undefined";
+  if (!tensor.defined()) return "an undefined tensor";
   std::ostringstream stream;
-  stream << environment.dtype_name(tensor.scalar_type()) << '[';
-  if (tensor.layout() == c10::kStrided || tensor.is_sparse()) {
+  stream << "tensor " << environment.dtype_name(tensor.scalar_type());
+  if (!tensor.unsafeGetTensorImpl()->is_nested()) {
+    stream << '[';
     for (int64_t i = 0; i < tensor.dim(); ++i) stream << (i == 0 ? "" : ", ") << tensor.sizes()[i];
+    stream << ']';
   }
-  stream << "] on " << tensor.device().str();
+  stream << " on " << tensor.device().str();
   return stream.str();
 }
 
@@ -428,7 +478,8 @@ bool decode_arguments(Environment& environment, const Operator& op, size_t begin
         continue;
       }
       if (parameter.optional) continue;
-      environment.failure = {"E_ARGUMENT", "", op.name, parameter.name, parameter.type, "nothing"};
+      environment.failure = {"E_ARGUMENT",       "",       op.name, parameter.name,
+                             parameter.expected, "nothing"};
       return false;
     }
     if (!decoder.parameter(parameter, stack.back())) {
@@ -438,35 +489,40 @@ bool decode_arguments(Environment& environment, const Operator& op, size_t begin
       return false;
     }
   }
-  if (!decoder.at_end()) {
-    environment.failure = {"E_ARGUMENT",
-                           "",
-                           op.name,
-                           "",
-                           std::to_string(op.parameters.size()) + " arguments",
-                           "more"};
-    return false;
-  }
   return true;
 }
 
-size_t encode_value(Environment& environment, const c10::IValue& value, Kind kind, size_t position) {
+size_t entries_of(const c10::IValue& value) {
+  if (value.isTensor() || value.isInt() || value.isDouble() || value.isBool() || value.isNone() ||
+      value.isString() || value.isDevice() || value.isSymInt() || value.isGenerator()) {
+    return 1;
+  }
+  if (value.isComplexDouble()) return 2;
+  size_t count = 1;
+  if (value.isTuple()) {
+    for (const c10::IValue& element : value.toTupleRef().elements()) count += entries_of(element);
+    return count;
+  }
+  if (value.isList()) {
+    for (const c10::IValue& element : value.toListRef()) count += entries_of(element);
+    return count;
+  }
+  TORCH_CHECK(false, "a value of type ", value.tagKind(), " has no form in JavaScript");
+}
+
+size_t encode_value(Environment& environment, c10::IValue value, Kind kind, size_t position,
+                    size_t others) {
   if (value.isTensor()) {
-    const at::Tensor& tensor = value.toTensor();
+    at::Tensor tensor = std::move(value).toTensor();
     if (tensor.defined()) {
-      put(environment, position, Tag::Tensor, environment.adopt(tensor));
+      put(environment, position, Tag::Tensor, environment.adopt(std::move(tensor), others));
     } else {
       put(environment, position, Tag::None, 0);
     }
     return position + 1;
   }
   if (value.isInt()) {
-    if (kind == Kind::ScalarType) {
-      put_string(environment, position,
-                 environment.dtype_name(static_cast<c10::ScalarType>(value.toInt())));
-    } else {
-      put_integer(environment, position, value.toInt());
-    }
+    put_int(environment, position, kind, value.toInt());
     return position + 1;
   }
   if (value.isDouble()) {
@@ -477,16 +533,12 @@ size_t encode_value(Environment& environment, const c10::IValue& value, Kind kin
     put(environment, position, Tag::Bool, value.toBool() ? 1 : 0);
     return position + 1;
   }
-  if (value.isNone()) {
-    put(environment, position, Tag::None, 0);
-    return position + 1;
-  }
   if (value.isString()) {
-    put_string(environment, position, value.toStringRef());
+    put(environment, position, Tag::String, environment.pass(value.toStringRef()));
     return position + 1;
   }
   if (value.isDevice()) {
-    put_string(environment, position, value.toDevice().str());
+    put_name(environment, position, value.toDevice().str());
     return position + 1;
   }
   if (value.isComplexDouble()) {
@@ -496,7 +548,7 @@ size_t encode_value(Environment& environment, const c10::IValue& value, Kind kin
     return position + 2;
   }
   if (value.isSymInt()) {
-    put_integer(environment, position, value.toSymInt().guard_int(__FILE__, __LINE__));
+    put_int(environment, position, kind, value.toSymInt().guard_int(__FILE__, __LINE__));
     return position + 1;
   }
   if (value.isGenerator()) {
@@ -507,7 +559,7 @@ size_t encode_value(Environment& environment, const c10::IValue& value, Kind kin
     const auto& elements = value.toTupleRef().elements();
     put(environment, position++, Tag::List, static_cast<double>(elements.size()));
     for (const c10::IValue& element : elements) {
-      position = encode_value(environment, element, kind, position);
+      position = encode_value(environment, element, kind, position, 1);
     }
     return position;
   }
@@ -515,33 +567,19 @@ size_t encode_value(Environment& environment, const c10::IValue& value, Kind kin
     const c10::List<c10::IValue> items = value.toList();
     put(environment, position++, Tag::List, static_cast<double>(items.size()));
     for (size_t i = 0; i < items.size(); ++i) {
-      position = encode_value(environment, items.get(i), kind, position);
+      position = encode_value(environment, items.get(i), kind, position, 1);
     }
     return position;
   }
-  TORCH_CHECK(false, "a value of type ", value.tagKind(), " cannot be passed to JavaScript");
+  put(environment, position, Tag::None, 0);
+  return position + 1;
 }
 
-c10::IValue decode_result(Environment& environment, const c10::TypePtr& type, Kind kind,
-                          size_t& position) {
-  Parameter parameter;
-  parameter.name = "the kernel's result";
-  parameter.type = type->str();
-  parameter.kind = kind;
-  c10::TypePtr inner = type;
-  if (auto optional = inner->cast<c10::OptionalType>()) {
-    parameter.optional = true;
-    inner = optional->getElementType();
-  }
-  if (auto list = inner->cast<c10::ListType>()) {
-    parameter.list = true;
-    parameter.element = list->getElementType();
-  }
+c10::IValue decode_result(Environment& environment, const Parameter& result, size_t& position) {
   Decoder decoder(environment, position, environment.capacity);
   c10::IValue value;
-  TORCH_CHECK(decoder.parameter(parameter, value), "the JavaScript kernel returned ",
-              environment.failure.received, " where its schema says ",
-              environment.failure.expected);
+  TORCH_CHECK(decoder.parameter(result, value), "the JavaScript kernel returned ",
+              environment.failure.received, " where its schema says ", result.type);
   position = decoder.position();
   return value;
 }

@@ -7,19 +7,30 @@
 
 namespace vllm_ops {
 
-// Reads the entries [begin, end) of the buffer as the arguments of `op`. On a wrong argument: false, and
-// `environment.failure` names it. Nothing has been called then.
+// Reads the entries [begin, end) of the buffer as the arguments of `op`. On a wrong argument:
+// false, and `environment.failure` names it. Nothing has been called then.
 bool decode_arguments(Environment& environment, const Operator& op, size_t begin, size_t end,
                       torch::jit::Stack& stack);
 
-// Writes one value at `position`, growing never: JavaScript sized the buffer by `capacity`, longer lists throw.
-// Returns the position behind it.
-size_t encode_value(Environment& environment, const c10::IValue& value, Kind kind, size_t position);
+// The number of entries that a value takes. Throws for a value that JavaScript has no form for:
+// before anything of the results was handed out.
+size_t entries_of(const c10::IValue& value);
 
-// Reads one value of any kind, typed by what it is rather than by a schema: results of JavaScript kernels.
-c10::IValue decode_result(Environment& environment, const c10::TypePtr& type, Kind kind, size_t& position);
+// Writes one value at `position` and returns the position behind it; `Environment::reserve` made
+// room. `kind` tells what an integer stands for, `others` how many more references than `value`
+// hold a tensor of it.
+size_t encode_value(Environment& environment, c10::IValue value, Kind kind, size_t position,
+                    size_t others = 0);
 
-// 'float32[2, 3] on cpu', for messages.
+// Reads one value at `position`, which moves on: a result of a JavaScript kernel.
+c10::IValue decode_result(Environment& environment, const Parameter& result, size_t& position);
+
+// The loan that a tensor's memory is, or nullptr (tensor.cpp).
+const Loan* loan_of(const at::Tensor& tensor);
+// Whether its ArrayBuffer was transferred away.
+bool is_gone(const Environment& environment, const Loan& loan);
+
+// 'tensor float32[2, 3] on cpu', for messages.
 std::string describe_tensor(const Environment& environment, const at::Tensor& tensor);
 
 }  // namespace vllm_ops

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { VllmOpsError } from './errors'
+import { inspect } from 'node:util'
+import { ArgumentError, type ErrorCode, VllmOpsError } from './errors'
 import { loadLibrary } from './library'
 import { NAMESPACE, native } from './native'
 import { cards } from './ops'
@@ -39,7 +40,7 @@ export interface UseOptions {
   readonly strict?: boolean
 }
 
-const known = new Map<string, { backend: Backend; status: BackendStatus }>()
+const known = new Map<string, { backend: Backend; outcome: Outcome }>()
 
 /**
  * Puts the kernels of backends into the dispatcher. Calling it again with the same backends does nothing and answers the same.
@@ -49,37 +50,58 @@ const known = new Map<string, { backend: Backend; status: BackendStatus }>()
  */
 export function use(...args: (Backend | UseOptions)[]): BackendStatus[] {
   const last = args.at(-1)
-  const options: UseOptions = last !== undefined && !isBackend(last) ? last : {}
-  const backends = args.filter(isBackend)
-  const statuses = backends.map(start)
-  const failures = statuses.filter(({ status }) => status !== 'ready')
-  if (options.strict && failures.length > 0)
+  const options: UseOptions = isOptions(last) ? last : {}
+  const chosen: unknown[] = isOptions(last) ? args.slice(0, -1) : args
+  const outcomes = chosen.map((backend, i) => start(requireBackend(backend, i)))
+  const failures = outcomes.filter(({ status }) => status.status !== 'ready')
+  const [first] = failures
+  if (options.strict && first)
     throw new VllmOpsError(
-      failures.every(({ status }) => status === 'unavailable')
-        ? 'E_BACKEND_UNAVAILABLE'
-        : 'E_BACKEND_VERSION',
-      failures.map(({ name, reason }) => `backend ${name}: ${reason}`).join('; '),
+      first.code,
+      failures.map(({ status }) => `backend ${status.name}: ${status.reason}`).join('; '),
       {
         fix:
           failures
-            .map(({ fix }) => fix)
+            .map(({ status }) => status.fix)
             .filter(Boolean)
             .join('; ') || undefined,
+        cause: first.cause,
       },
     )
-  return statuses
+  return outcomes.map(({ status }) => status)
 }
 
 /** The backends that `use` was called with, and what became of each. */
 export function backends(): BackendStatus[] {
-  return Array.from(known.values(), ({ status }) => status)
+  return Array.from(known.values(), ({ outcome }) => outcome.status)
 }
 
-function isBackend(value: Backend | UseOptions): value is Backend {
-  return 'name' in value && 'dispatchKey' in value
+/** Options may come last; a backend has a name. */
+function isOptions(value: unknown): value is UseOptions {
+  return typeof value === 'object' && value !== null && 'strict' in value && !('name' in value)
 }
 
-function start(backend: Backend): BackendStatus {
+function requireBackend(value: unknown, index: number): Backend {
+  if (isBackend(value)) return value
+  const received =
+    typeof value === 'object' && value !== null && 'default' in value
+      ? 'a module: its default export is the backend'
+      : inspect(value, { depth: 0, breakLength: Number.POSITIVE_INFINITY })
+  throw new ArgumentError('use', `backends[${index}]`, 'a backend such as the one of @vllm-ops/cpu', received)
+}
+
+function isBackend(value: unknown): value is Backend {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'name' in value &&
+    typeof value.name === 'string' &&
+    'dispatchKey' in value &&
+    typeof value.dispatchKey === 'string'
+  )
+}
+
+function start(backend: Backend): Outcome {
   const before = known.get(backend.name)
   if (before) {
     if (before.backend.library !== backend.library || before.backend.version !== backend.version)
@@ -88,45 +110,54 @@ function start(backend: Backend): BackendStatus {
         `two backends named ${backend.name}: ${identify(before.backend)} is in use, ${identify(backend)} came after it`,
         { fix: 'Keep one of them: npm ls, then npm dedupe' },
       )
-    if (before.status.status === 'ready') return before.status
+    if (before.outcome.status.status === 'ready') return before.outcome
   }
-  const status: BackendStatus = {
-    name: backend.name,
-    ...(backend.library === undefined ? {} : { library: backend.library }),
-    ...attempt(backend),
-  }
-  known.set(backend.name, { backend, status })
-  return status
+  const outcome = attempt(backend)
+  known.set(backend.name, { backend, outcome })
+  return outcome
 }
 
 function identify({ version, library }: Backend): string {
   return library === undefined ? version : `${version} (${library})`
 }
 
-type Outcome = Pick<BackendStatus, 'status'> & { readonly reason?: string; readonly fix?: string }
+/** A status with what `strict` throws. */
+interface Outcome {
+  readonly status: BackendStatus
+  readonly code: ErrorCode
+  readonly cause?: unknown
+}
 
 function attempt(backend: Backend): Outcome {
+  const { name, library } = backend
+  const of = (status: BackendStatus['status'], reason?: string, fix?: string): BackendStatus => ({
+    name,
+    status,
+    ...(library === undefined ? {} : { library }),
+    ...(reason === undefined ? {} : { reason }),
+    ...(fix === undefined ? {} : { fix }),
+  })
   try {
     const probe = backend.probe?.()
     if (probe && !probe.available)
       return {
-        status: 'unavailable',
-        reason: probe.reason ?? 'no such device',
-        ...(probe.fix === undefined ? {} : { fix: probe.fix }),
+        status: of('unavailable', probe.reason ?? 'no such device', probe.fix),
+        code: 'E_BACKEND_UNAVAILABLE',
       }
     native()
-    if (backend.library !== undefined) {
-      loadLibrary(backend.library)
-      compareSchemas(backend, backend.library)
+    if (library !== undefined) {
+      loadLibrary(library)
+      compareSchemas(backend, library)
     }
     backend.register?.()
     requireKernels(backend)
-    return { status: 'ready' }
-  } catch (error) {
+    return { status: of('ready'), code: 'E_BACKEND_UNAVAILABLE' }
+  } catch (cause) {
+    const ours = cause instanceof VllmOpsError ? cause : undefined
     return {
-      status: 'failed',
-      reason: error instanceof Error ? error.message : String(error),
-      ...(error instanceof VllmOpsError && error.fix !== undefined ? { fix: error.fix } : {}),
+      status: of('failed', cause instanceof Error ? cause.message : String(cause), ours?.fix),
+      code: ours?.code ?? 'E_BACKEND_UNAVAILABLE',
+      cause,
     }
   }
 }

@@ -42,7 +42,17 @@ export const dtypes = {
 export type DType = keyof typeof dtypes
 
 /** The typed arrays that tensors share memory with. */
-export type TypedArray = InstanceType<Views>
+export type TypedArray =
+  | Float32Array
+  | Float64Array
+  | Uint8Array
+  | Int8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array
 
 const names = new Map<number, DType>(Object.entries(dtypes).map(([name, { code }]) => [code, name as DType]))
 

@@ -3,6 +3,7 @@
 // The argument buffer: memory that JavaScript and the addon both see. Entry i is tags[i] with values[i], or with integers[i] over the
 // same eight bytes. Entries 0 and 1 are the header, arguments and results start at entry 2. Strings are numbers of a table that both
 // sides hold. csrc/environment.h has the same tags.
+import { types } from 'node:util'
 import { type Addon, dtypeTable, native, onStart, PROTOCOL } from './native'
 import { Tensor } from './tensor'
 
@@ -31,42 +32,78 @@ let integers = new BigInt64Array(values.buffer)
 
 let addon: Addon
 const ids = new Map<string, number>()
-const texts: (string | undefined)[] = []
-// A program that makes up strings without end must not fill the table: beyond this they are still interned, but that many is a leak.
-const MOST_STRINGS = 1 << 20
+const texts: string[] = []
+// Names of dtypes, devices and modes come again and again: so many are kept for good. Others belong to one call.
+const MOST_STRINGS = 4096
+// Numbers of strings that belong to one call; csrc/environment.h has the same.
+const PASSING = 1 << 24
 
 /** A complex number as argument or result of an op. */
 export class Complex {
-  constructor(
-    readonly re: number,
-    readonly im: number,
-  ) {}
+  readonly #re: number
+  readonly #im: number
+
+  constructor(re: number, im: number) {
+    this.#re = Number(re)
+    this.#im = Number(im)
+  }
+
+  /** The real part. */
+  get re(): number {
+    return this.#re
+  }
+
+  /** The imaginary part. */
+  get im(): number {
+    return this.#im
+  }
+
+  /** @internal The parts of a complex number, read without the caller's code; `undefined` for any other object. */
+  static partsOf(value: object): readonly [number, number] | undefined {
+    return #im in value ? [value.#re, value.#im] : undefined
+  }
 }
+
+const forgotten = new FinalizationRegistry<number>((handle) => addon.releaseGenerator(handle))
 
 /** The state of a random number generator: pass it to ops with a `generator` argument. Freed with `dispose()`. */
 export class Generator {
   #handle: number
+
+  /** @internal */
   constructor(handle: number) {
     this.#handle = handle
+    forgotten.register(this, handle, this)
   }
-  /** @internal */
-  static handleOf(value: object): number {
-    return #handle in value ? value.#handle : 0
+
+  /** @internal The handle of a generator (0 when disposed), or `undefined` for any other object. */
+  static handleOf(value: object): number | undefined {
+    return #handle in value ? value.#handle : undefined
   }
-  /** Frees the generator; using it afterwards is an `ArgumentError`. */
+
+  /** Frees the generator; using it afterwards is an `ArgumentError`. Twice is once. */
   dispose(): void {
-    if (this.#handle !== 0) native().releaseGenerator(this.#handle)
+    if (this.#handle === 0) return
+    forgotten.unregister(this)
+    addon.releaseGenerator(this.#handle)
     this.#handle = 0
   }
+
+  /** Frees the generator at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.dispose()
   }
 }
 
+/** What stands in for a value that no op takes, with the words for the error message. */
+class Invalid {
+  constructor(readonly description: string) {}
+}
+
 onStart((started) => {
   addon = started
   addon.setBuffer(tags, values)
-  addon.initialize({ protocol: PROTOCOL, dtypes: dtypeTable(), invokeKernel: () => invokeKernel() })
+  addon.initialize({ protocol: PROTOCOL, dtypes: dtypeTable(), invokeKernel: () => invokeKernel(), grow })
 })
 
 let invokeKernel: () => void = () => {}
@@ -92,17 +129,19 @@ function grow(needed: number): void {
 function idOf(text: string): number {
   let id = ids.get(text)
   if (id === undefined) {
-    if (ids.size > MOST_STRINGS) ids.clear()
+    if (ids.size >= MOST_STRINGS) return addon.pass(text)
     id = addon.intern(text)
     ids.set(text, id)
-    texts[id] = text
   }
   return id
 }
 
 /** The string behind a number of the table. */
 export function textOf(id: number): string {
-  const text = texts[id] ?? addon.stringAt(id) ?? ''
+  if (id >= PASSING) return addon.stringAt(id)
+  const known = texts[id]
+  if (known !== undefined) return known
+  const text = addon.stringAt(id)
   texts[id] = text
   return text
 }
@@ -146,17 +185,33 @@ export function putPlain(value: unknown, position: number): number {
   }
 }
 
-/** A copy that reads no caller's code any more: nested arrays of plain values. */
+/** A value that can be written without running any caller's code: nested arrays of plain values, and what stands in for the rest. */
 export function snapshot(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null) return value
+  if (typeof value !== 'object') {
+    if (typeof value === 'function') return new Invalid(value.name ? `function ${value.name}` : 'a function')
+    return typeof value === 'symbol' ? new Invalid('a symbol') : value
+  }
+  if (value === null || Tensor.handleOf(value) !== undefined) return value
   if (Array.isArray(value)) {
-    const copy: unknown[] = new Array(value.length)
-    for (let i = 0; i < copy.length; i++) copy[i] = snapshot(value[i])
+    const { length } = value
+    const copy: unknown[] = []
+    for (let i = 0; i < length; i++) copy.push(snapshot(value[i]))
     return copy
   }
-  if (ArrayBuffer.isView(value) && !(value instanceof DataView))
-    return Array.from(value as unknown as ArrayLike<number | bigint>)
-  return value
+  // By the constructors, which read the elements themselves: a subclass may have its own `length` and iterator.
+  if (types.isTypedArray(value)) {
+    if (types.isBigInt64Array(value)) return Array.from(new BigInt64Array(value))
+    if (types.isBigUint64Array(value)) return Array.from(new BigUint64Array(value))
+    return Array.from(new Float64Array(value))
+  }
+  if (Complex.partsOf(value) || Generator.handleOf(value)) return value
+  return new Invalid(describeObject(value))
+}
+
+function describeObject(value: object): string {
+  if (Generator.handleOf(value) !== undefined) return 'a disposed generator'
+  const name = Object.prototype.toString.call(value).slice(8, -1)
+  return `${/^[AEIOU]/.test(name) ? 'an' : 'a'} ${name}`
 }
 
 /** Writes a snapshot's value at `position`; returns the position behind it. */
@@ -164,48 +219,37 @@ export function put(value: unknown, position: number): number {
   if (position + 2 >= capacity) grow(position + 3)
   const next = putPlain(value, position)
   if (next >= 0) return next
-  if (typeof value === 'object') return putObject(value as object, position)
-  if (typeof value !== 'bigint') return putInvalid(`a ${typeof value}`, position)
-  if (BigInt.asIntN(64, value) !== value) return putInvalid(`bigint ${value}n (beyond 64 bits)`, position)
-  tags[position] = BIGINT
-  integers[position] = value
+  if (typeof value === 'bigint') {
+    if (BigInt.asIntN(64, value) !== value) return putInvalid(`bigint ${value}n (beyond 64 bits)`, position)
+    tags[position] = BIGINT
+    integers[position] = value
+    return position + 1
+  }
+  if (Array.isArray(value)) {
+    tags[position] = LIST
+    values[position] = value.length
+    let after = position + 1
+    for (let i = 0; i < value.length; i++) after = put(value[i], after)
+    return after
+  }
+  if (value instanceof Invalid) return putInvalid(value.description, position)
+  const parts = Complex.partsOf(value as object)
+  if (parts) {
+    tags[position] = COMPLEX
+    values[position] = parts[0]
+    tags[position + 1] = COMPLEX
+    values[position + 1] = parts[1]
+    return position + 2
+  }
+  tags[position] = GENERATOR
+  values[position] = Generator.handleOf(value as object)!
   return position + 1
 }
 
 function putInvalid(description: string, position: number): number {
   tags[position] = INVALID
-  values[position] = idOf(description)
+  values[position] = addon.pass(description)
   return position + 1
-}
-
-function putObject(value: object, position: number): number {
-  if (Array.isArray(value)) {
-    tags[position] = LIST
-    values[position] = value.length
-    let next = position + 1
-    for (let i = 0; i < value.length; i++) next = put(value[i], next)
-    return next
-  }
-  if (value instanceof Complex) {
-    tags[position] = COMPLEX
-    values[position] = value.re
-    tags[position + 1] = COMPLEX
-    values[position + 1] = value.im
-    return position + 2
-  }
-  const generator = Generator.handleOf(value)
-  if (generator !== 0) {
-    tags[position] = GENERATOR
-    values[position] = generator
-    return position + 1
-  }
-  return putInvalid(describeObject(value), position)
-}
-
-function describeObject(value: object): string {
-  const name = Object.prototype.toString.call(value).slice(8, -1)
-  const article = /^[AEIOU]/.test(name) ? 'an' : 'a'
-  return value instanceof Generator ? 'a disposed generator' : `${article} ${name}`
 }
 
 /** What `take` reads is at this position afterwards. */
@@ -243,7 +287,7 @@ export function take(args: ArrayLike<unknown>): unknown {
   }
 }
 
-// Tensors of a list are adopted after all entries were read: adopting writes the buffer's header only, nested lists read on.
+// Adopting a tensor writes the buffer's header only: the entries behind it can still be read.
 function takeList(count: number, args: ArrayLike<unknown>): unknown[] {
   const list: unknown[] = new Array(count)
   for (let i = 0; i < count; i++) list[i] = take(args)

@@ -26,6 +26,10 @@ export type ErrorCode =
   | 'E_SCHEMA_CONFLICT'
   /** A schema string cannot be read. */
   | 'E_SCHEMA'
+  /** An op has a kernel at this dispatch key already. */
+  | 'E_KERNEL_CONFLICT'
+  /** A file cannot be opened or mapped. */
+  | 'E_FILE'
   /** Profiling was started twice, or stopped without a start. */
   | 'E_PROFILER'
   /** A model file is not what its format says. */
@@ -34,6 +38,19 @@ export type ErrorCode =
   | 'E_MODEL_NOT_FOUND'
   /** A prompt and what is to follow it do not fit into the model's context. */
   | 'E_CONTEXT_LENGTH'
+
+/** What to do, where the code alone tells it. */
+const FIXES: Partial<Record<ErrorCode, string>> = {
+  E_NO_OP: 'List what is there: npx vllm-ops ops; or load the library that defines it: loadLibrary(path)',
+  E_TORCH_ABI: 'Use a library that was built for the torch that npx vllm-ops doctor names',
+  E_OUT_OF_MEMORY: 'Free tensors that are done with (dispose(), using, scope()), or ask for less',
+  E_BACKEND_UNAVAILABLE: 'Check the path, and with ldd what the library needs',
+  E_SCHEMA_CONFLICT: 'Two versions of one package are loaded: npm ls @vllm-ops/core',
+  E_SCHEMA: "Write it like 'name(Tensor(a!) out, Tensor input, float eps) -> ()'",
+  E_KERNEL_CONFLICT: 'Dispose the Library that registered it, or pass { allowOverride: true }',
+  E_FILE: 'Check the path and its permissions',
+  E_PROFILER: 'Wait for the end of the other profile()',
+}
 
 /** What every error of vllm-ops has: a stable code, a sentence of what happened, and where possible what to do. */
 export class VllmOpsError extends Error {
@@ -45,7 +62,7 @@ export class VllmOpsError extends Error {
   constructor(code: ErrorCode, message: string, options: { fix?: string | undefined; cause?: unknown } = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.code = code
-    this.fix = options.fix
+    this.fix = options.fix ?? FIXES[code]
   }
 }
 
@@ -59,10 +76,18 @@ export class ArgumentError extends VllmOpsError {
   readonly expected: string
   readonly received: string
 
-  constructor(op: string, argument: string, expected: string, received: string) {
+  constructor(
+    op: string,
+    argument: string,
+    expected: string,
+    received: string,
+    options: { fix?: string | undefined; detail?: string; cause?: unknown } = {},
+  ) {
+    const where = argument === '' ? '' : `argument '${argument}': `
     super(
       'E_ARGUMENT',
-      `${op}: ${argument === '' ? '' : `argument '${argument}': `}expected ${expected}, received ${received}`,
+      `${op}: ${where}expected ${expected}, received ${received}${options.detail ?? ''}`,
+      options,
     )
     this.op = op
     this.argument = argument
@@ -90,8 +115,13 @@ export class TorchError extends VllmOpsError {
   override readonly name = 'TorchError'
   readonly op: string
 
-  constructor(op: string, message: string, code: ErrorCode = 'E_TORCH') {
-    super(code, message)
+  constructor(
+    op: string,
+    message: string,
+    code: ErrorCode = 'E_TORCH',
+    options: { fix?: string | undefined; cause?: unknown } = {},
+  ) {
+    super(code, message, options)
     this.op = op
   }
 }
@@ -108,39 +138,43 @@ export interface Failure {
 
 // The form that every check of a kernel library has (csrc-common/include/vllm_ops/check.h).
 const CHECK = /^(\w+::[\w.]+): argument '(\w+)': expected (.*), received (.*)$/s
-// How the dispatcher says that it found nothing.
-const NO_KERNEL = /Could not run '([^']+)' (?:with arguments )?from the '([^']+)' backend/
+// How the dispatcher says that it found nothing; it has words of its own for fake tensors.
+const NO_KERNEL =
+  /Could not run '([^']+)' (?:with arguments )?from the '([^']+)' backend|^(\S+): attempted to run this operator with (Meta) tensors/
 
-/** The package whose kernels live behind a dispatch key. */
-function packageOf(dispatchKey: string): string | undefined {
-  return dispatchKey === 'CPU' || dispatchKey === 'CUDA'
-    ? `@vllm-ops/${dispatchKey.toLowerCase()}`
-    : undefined
+/** The package of our ops' kernels behind a dispatch key. The reference runs everywhere. */
+function packageOf(dispatchKey: string): string {
+  const own = dispatchKey === 'CPU' || dispatchKey === 'CUDA'
+  return `@vllm-ops/${own ? dispatchKey.toLowerCase() : 'reference'}`
 }
 
 /** The typed error of a failure in the addon. */
-export function errorOf(failure: Failure): VllmOpsError {
+export function errorOf(
+  failure: Failure,
+  options: { fix?: string | undefined; cause?: unknown } = {},
+): VllmOpsError {
   const { code, message, op } = failure
   if (code === 'E_ARGUMENT')
-    return new ArgumentError(op, failure.argument, failure.expected, failure.received)
+    return new ArgumentError(op, failure.argument, failure.expected, failure.received, options)
   const check = CHECK.exec(message)
-  if (check) return new ArgumentError(check[1]!, check[2]!, check[3]!, check[4]!)
-  if (code === 'E_NO_KERNEL') {
-    const missing = NO_KERNEL.exec(message)
-    if (missing) {
-      const [, name, key] = missing
-      const ours = name!.startsWith('vllm_ops::')
-      const name_ = ours ? packageOf(key!) : undefined
-      return new NoKernelError(
-        name!,
-        key!,
-        name_
-          ? `Install it (npm install ${name_}) and call use() with its backend before the op`
-          : 'Move the tensors to a device that has a kernel',
-      )
-    }
-    return new TorchError(op, message)
-  }
-  if (code === 'E_OUT_OF_MEMORY') return new TorchError(op, message, 'E_OUT_OF_MEMORY')
-  return new TorchError(op, message.startsWith(op) ? message : `${op}: ${message}`)
+  if (check) return new ArgumentError(check[1]!, check[2]!, check[3]!, check[4]!, options)
+  const missing = code === 'E_NO_KERNEL' ? NO_KERNEL.exec(message) : undefined
+  if (missing) return noKernel(missing[1] ?? missing[3]!, missing[2] ?? missing[4]!)
+  if (code === 'E_TORCH' || code === 'E_NO_KERNEL' || code === 'E_OUT_OF_MEMORY')
+    return new TorchError(op, message.startsWith(op) ? message : `${op}: ${message}`, code, {
+      ...options,
+      fix: code === 'E_OUT_OF_MEMORY' ? undefined : options.fix,
+    })
+  return new VllmOpsError(code as ErrorCode, message, { cause: options.cause })
+}
+
+function noKernel(op: string, dispatchKey: string): NoKernelError {
+  const ours = op.startsWith('vllm_ops::')
+  return new NoKernelError(
+    op,
+    dispatchKey,
+    ours
+      ? `Install it (npm install ${packageOf(dispatchKey)}) and call use() with its backend before the op`
+      : 'Move the tensors to a device that has a kernel',
+  )
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+import { inspect } from 'node:util'
 import { HEADER, put, rewind, setKernelTrampoline, snapshot, take, values } from './encoding'
-import { VllmOpsError } from './errors'
+import { ArgumentError, VllmOpsError } from './errors'
 import { native } from './native'
 import type { OpArgument } from './operator'
 import { Tensor } from './tensor'
@@ -10,36 +11,38 @@ export type Kernel = (...args: never[]) => OpArgument | readonly OpArgument[]
 
 const kernels = new Map<number, Kernel>()
 let nextKernel = 1
-let pending: unknown
+let pending: { error: unknown } | undefined
 
 /** @internal The exception that a TypeScript kernel threw during the call that just failed. */
-export function takeKernelError(): unknown {
-  const error = pending
+export function takeKernelError(): { error: unknown } | undefined {
+  const thrown = pending
   pending = undefined
-  return error
+  return thrown
 }
 
 // Called by the dispatcher, through the addon, with the kernel's number in values[0] and the count of arguments in values[1].
 setKernelTrampoline(() => {
+  const args: unknown[] = []
+  let result: unknown
   try {
     const kernel = kernels.get(values[0]!)
-    if (!kernel) throw new VllmOpsError('E_TORCH', 'a kernel that was unregistered has been called')
     const count = values[1]!
     rewind()
-    const args: unknown[] = new Array(count)
-    for (let i = 0; i < count; i++) args[i] = take([])
-    const result = kernel(...(args as never[]))
-    const kept = new Set<unknown>(Array.isArray(result) ? result.flat() : [result])
-    const results = snapshot(result)
-    let position = HEADER
-    // A kernel of several results returns a list; one result may be a list itself, which the schema tells the addon.
-    if (results !== undefined) position = put(results, position)
+    for (let i = 0; i < count; i++) args.push(take([]))
+    if (!kernel) throw new VllmOpsError('E_NO_KERNEL', 'a kernel that was unregistered has been called')
+    result = kernel(...(args as never[]))
+    // What a kernel of several results returns is an array; one result may be an array itself, which the schema tells the addon.
+    put(snapshot(result), HEADER)
     values[0] = 0
-    // The wrappers of the arguments belong to this call; a result is freed once the addon has read it.
-    for (const arg of args.flat()) if (arg instanceof Tensor && !kept.has(arg)) arg.dispose()
   } catch (error) {
-    pending = error
+    pending = { error }
     values[0] = -1
+  } finally {
+    // The tensors of the arguments belong to this call, but for those that the addon is about to read as results.
+    const kept = new Set<unknown>(Array.isArray(result) ? result.flat() : [result])
+    const outcome = values[0]!
+    for (const arg of args.flat()) if (arg instanceof Tensor && !kept.has(arg)) arg.dispose()
+    values[0] = outcome
   }
 })
 
@@ -86,19 +89,27 @@ export class Library {
     return this
   }
 
-  /** Registers a kernel for an op of this namespace under a dispatch key. It runs on the thread that registered it. */
-  impl(name: string, kernel: Kernel, dispatchKey: DispatchKey): this {
+  /**
+   * Registers a kernel for an op of this namespace under a dispatch key. Calls from this thread come to it; other threads register
+   * their own. The tensors among its arguments belong to the call: what it wants to keep it has to clone.
+   *
+   * @param name the op, with its overload where it has one: `add.Tensor`
+   * @param options `allowOverride`: take the place of a kernel that is there already, until this library is disposed
+   * @throws {VllmOpsError} `E_NO_OP` where no such op is defined, `E_KERNEL_CONFLICT` where it has a kernel for the key
+   */
+  impl(
+    name: string,
+    kernel: Kernel,
+    dispatchKey: DispatchKey,
+    { allowOverride = false }: { readonly allowOverride?: boolean } = {},
+  ): this {
+    if (typeof kernel !== 'function')
+      throw new ArgumentError(`Library(${this.#namespace}).impl`, 'kernel', 'a function', typeof kernel)
     const id = nextKernel++
+    const key = native().implement(this.#namespace, String(name), String(dispatchKey), id, allowOverride)
     kernels.set(id, kernel)
-    let unregister: () => void
-    try {
-      unregister = native().implement(this.#namespace, name, dispatchKey, id)
-    } catch (error) {
-      kernels.delete(id)
-      throw error
-    }
     this.#disposers.push(() => {
-      unregister()
+      native().unimplement(key)
       kernels.delete(id)
     })
     return this
@@ -116,31 +127,17 @@ export class Library {
 
 /** Defines a schema in the dispatcher, for the whole process and for good. */
 export function defineSchema(namespace: string, schema: string): void {
-  try {
-    native().define(namespace, schema)
-  } catch (cause) {
-    const message = cause instanceof Error ? cause.message : String(cause)
-    throw new VllmOpsError(message.includes('already defined') ? 'E_SCHEMA_CONFLICT' : 'E_SCHEMA', message, {
-      fix: message.includes('already defined')
-        ? 'Two versions of one package are loaded: npm ls @vllm-ops/core'
-        : "Write it like 'name(Tensor(a!) out, Tensor input, float eps) -> ()'",
-      cause,
-    })
-  }
+  native().define(String(namespace), String(schema))
 }
 
-/** Loads a shared library with torch registrations into the process; its ops are called by `torch.<namespace>.<op>`. */
+/**
+ * Loads a shared library with torch registrations into the process; its ops are called by `torch.<namespace>.<op>`. Once is enough,
+ * twice does nothing.
+ *
+ * @throws {VllmOpsError} `E_BACKEND_UNAVAILABLE` where it does not open, `E_TORCH_ABI` where it was built for another torch
+ */
 export function loadLibrary(path: string): void {
-  try {
-    native().loadLibrary(path)
-  } catch (cause) {
-    const message = cause instanceof Error ? cause.message : String(cause)
-    const wrongTorch = /undefined symbol|version `/.test(message)
-    throw new VllmOpsError(wrongTorch ? 'E_TORCH_ABI' : 'E_BACKEND_UNAVAILABLE', message, {
-      fix: wrongTorch
-        ? `It needs another torch than ${native().torchVersion}`
-        : 'Check the path and what the library needs: ldd',
-      cause,
-    })
-  }
+  if (typeof path !== 'string' || path.includes('\0'))
+    throw new ArgumentError('loadLibrary', 'path', 'the path of a shared library', inspect(path))
+  native().loadLibrary(path)
 }

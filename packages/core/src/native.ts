@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { findLibtorch, type Libtorch, LibtorchError } from '@vllm-ops/libtorch'
 import { dtypes } from './dtype'
-import { type Failure, VllmOpsError } from './errors'
+import { errorOf, type Failure, VllmOpsError } from './errors'
 import type { RawEvent } from './profiler/raw-event'
 
 /** An operator as the addon knows it. */
@@ -13,7 +13,12 @@ export interface NativeOperator {
   /** With its namespace and overload: `aten::add.Tensor`. */
   readonly name: string
   readonly schema: string
-  readonly parameters: readonly { readonly name: string; readonly keywordOnly: boolean }[]
+  /** `out`: keyword-only and written to. */
+  readonly parameters: readonly {
+    readonly name: string
+    readonly keywordOnly: boolean
+    readonly out: boolean
+  }[]
 }
 
 /**
@@ -22,14 +27,20 @@ export interface NativeOperator {
  */
 export interface Addon {
   readonly torchVersion: string
-  initialize(options: { protocol: number; dtypes: [string, number][]; invokeKernel: () => void }): void
+  initialize(options: {
+    protocol: number
+    dtypes: [string, number][]
+    invokeKernel: () => void
+    grow: (entries: number) => void
+  }): void
   setBuffer(tags: Uint8Array, values: Float64Array): void
   call(): void
   nop(): void
   crossing(a: number, b: number, c: number): void
   takeFailure(): Failure
   intern(text: string): number
-  stringAt(id: number): string | undefined
+  pass(text: string): number
+  stringAt(id: number): string
   findOperator(name: string, overload: string): NativeOperator | undefined
   listOperators(): { name: string; overload: string; schema: string }[]
   hasKernel(name: string, overload: string, dispatchKey: string): boolean
@@ -38,17 +49,26 @@ export interface Addon {
   track(object: object): void
   release(): void
   describe(): void
-  bytes(handle: number): { buffer: ArrayBuffer; byteOffset: number } | null
+  bytes(handle: number): { buffer: ArrayBuffer; byteOffset: number } | null | undefined
   lend(buffer: ArrayBufferLike, byteOffset: number, byteLength: number): number
   mapFile(path: string): number
   liveTensors(): number
+  arrayBuffers(): number
   define(namespace: string, schema: string): string
   loadLibrary(path: string): void
   libraryString(path: string, symbol: string): string | undefined
   libraryString(path: string, symbol: string, argument: string): number | undefined
-  implement(namespace: string, name: string, dispatchKey: string, kernel: number): () => void
+  implement(
+    namespace: string,
+    name: string,
+    dispatchKey: string,
+    kernel: number,
+    allowOverride: boolean,
+  ): string
+  unimplement(key: string): void
   profilerStart(shapes: boolean, cuda?: boolean): void
   profilerStop(): RawEvent[]
+  abandonProfile(): void
   scopeEnter(label: string): void
   scopeExit(): void
   setNumThreads(threads: number): void
@@ -60,12 +80,13 @@ export interface Addon {
 }
 
 /** The layout of the argument buffer; the addon refuses another number than its own. */
-export const PROTOCOL = 1
+export const PROTOCOL = 2
 
 /** The namespace of our ops in the dispatcher. */
 export const NAMESPACE = 'vllm_ops'
 
 let loaded: { addon: Addon; libtorch: Libtorch } | undefined
+let failure: { error: unknown } | undefined
 const starting: ((addon: Addon) => void)[] = []
 
 /** Registers what has to happen once, as soon as the addon is there. */
@@ -84,10 +105,10 @@ export function libtorch(): Libtorch {
 }
 
 function load(): { addon: Addon; libtorch: Libtorch } {
+  if (failure) throw failure.error
   const found = locate()
   const require = createRequire(import.meta.url)
-  const folder = join(dirname(require.resolve('@vllm-ops/core/package.json')), 'build', 'Release')
-  const loader = open<{ open(path: string): void }>(require, join(folder, 'vllm_ops_loader.node'))
+  const loader = open<{ open(path: string): void }>(require, 'vllm_ops_loader')
   for (const library of found.libraries) {
     try {
       loader.open(library)
@@ -98,7 +119,7 @@ function load(): { addon: Addon; libtorch: Libtorch } {
       })
     }
   }
-  const addon = open<Addon>(require, join(folder, 'vllm_ops_core.node'))
+  const addon = typed(open<Addon>(require, 'vllm_ops_core'))
   if (releaseOf(addon.torchVersion) !== releaseOf(found.version))
     throw new VllmOpsError(
       'E_TORCH_ABI',
@@ -106,9 +127,12 @@ function load(): { addon: Addon; libtorch: Libtorch } {
       { fix: 'Build it against this libtorch: npm run build' },
     )
   loaded = { addon, libtorch: found }
+  process.once('exit', () => addon.abandonProfile())
   try {
     for (const prepare of starting) prepare(addon)
   } catch (error) {
+    // What was started cannot be started again: later calls say the same.
+    failure = { error }
     loaded = undefined
     throw error
   }
@@ -132,7 +156,39 @@ function locate(): Libtorch {
   }
 }
 
-function open<T>(require: NodeJS.Require, path: string): T {
+/** Functions that are called in every op, and throw nothing. */
+const HOT = new Set([
+  'call',
+  'describe',
+  'track',
+  'release',
+  'nop',
+  'crossing',
+  'intern',
+  'pass',
+  'takeFailure',
+])
+
+/** The addon with its failures as errors of ours. */
+function typed(addon: Addon): Addon {
+  const wrapped: Addon = { ...addon }
+  for (const [name, call] of Object.entries(addon)) {
+    if (typeof call !== 'function' || HOT.has(name)) continue
+    const value = (...args: unknown[]): unknown => {
+      try {
+        return call(...args)
+      } catch (error) {
+        throw error instanceof Error && 'failure' in error ? errorOf(error.failure as Failure) : error
+      }
+    }
+    Object.defineProperty(wrapped, name, { value })
+  }
+  return wrapped
+}
+
+/** An addon of this package; `dist` and `src` lie beside `build`. */
+function open<T>(require: NodeJS.Require, name: string): T {
+  const path = fileURLToPath(new URL(`../build/Release/${name}.node`, import.meta.url))
   try {
     return require(path) as T
   } catch (cause) {

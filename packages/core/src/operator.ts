@@ -81,7 +81,7 @@ export function makeOverload(op: NativeOperator): OpOverload {
     crossing()
     const results = values[0]!
     if (results === 0) return undefined
-    if (results < 0) throw failure(addon)
+    if (results < 0) throw failure(addon, op.schema)
     if (results > 1) return takeAll(results, [a0, a1, a2, a3, a4, a5, a6, a7])
     switch (resultArgument()) {
       case -1:
@@ -103,14 +103,14 @@ export function makeOverload(op: NativeOperator): OpOverload {
 }
 
 /** The general way: lists, keyword arguments, any number of arguments. */
-function callAny(addon: Addon, op: NativeOperator, args: unknown[], positional: number): unknown {
+function callAny(addon: Addon, op: NativeOperator, args: readonly unknown[], positional: number): unknown {
   const given = arrange(op, args, positional)
   const position = encode(given)
   values[0] = op.id
   values[1] = position
   addon.call()
   const results = values[0]!
-  if (results < 0) throw failure(addon)
+  if (results < 0) throw failure(addon, op.schema)
   return takeAll(results, given)
 }
 
@@ -122,36 +122,36 @@ export function encode(args: readonly unknown[]): number {
 }
 
 /** Positional and keyword arguments in the schema's order, copied out of everything that could run the caller's code. */
-export function arrange(op: NativeOperator, args: readonly unknown[], positional: number): unknown[] {
+function arrange(op: NativeOperator, args: readonly unknown[], positional: number): unknown[] {
   const last = args.at(-1)
   const options = isOptions(last) ? { ...last } : undefined
   const given = (options ? args.slice(0, -1) : args).map(snapshot)
   if (given.length > positional) {
-    const least = positional === op.parameters.length ? '' : 'positional '
-    throw new ArgumentError(op.name, '', `${positional} ${least}arguments`, `${given.length}`)
+    const what = `${positional === op.parameters.length ? '' : 'positional '}argument${positional === 1 ? '' : 's'}`
+    throw refusal(op, '', `${positional} ${what}`, `${given.length}`)
   }
   if (!options) return given
   for (const [name, value] of Object.entries(options)) {
     const index = op.parameters.findIndex((parameter) => parameter.name === name)
     if (index < 0)
-      throw new ArgumentError(
-        op.name,
-        name,
-        `one of ${op.parameters.map((p) => p.name).join(', ')}`,
-        `'${name}'`,
-      )
+      throw refusal(op, name, `one of ${op.parameters.map((p) => p.name).join(', ')}`, `'${name}'`)
     if (index < given.length && given[index] !== undefined)
-      throw new ArgumentError(op.name, name, 'one value', 'one by position and one by name')
+      throw refusal(op, name, 'one value', 'one by position and one by name')
     while (given.length < index) given.push(undefined)
     given[index] = snapshot(value)
   }
   return given
 }
 
-function isOptions(value: unknown): value is Record<string, unknown> {
+function refusal(op: NativeOperator, argument: string, expected: string, received: string): ArgumentError {
+  return new ArgumentError(op.name, argument, expected, received, { fix: fixOf(op.schema) })
+}
+
+/** A plain object, of any realm: not a tensor, an array, or an instance of a class. */
+function isOptions(value: unknown): value is OpOptions {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
   const prototype = Object.getPrototypeOf(value)
-  return prototype === Object.prototype || prototype === null
+  return prototype === Object.prototype || prototype === null || Object.getPrototypeOf(prototype) === null
 }
 
 function takeAll(results: number, args: ArrayLike<unknown>): unknown {
@@ -163,9 +163,15 @@ function takeAll(results: number, args: ArrayLike<unknown>): unknown {
   return all
 }
 
-function failure(addon: Addon): unknown {
+function failure(addon: Addon, schema: string): unknown {
   const found = addon.takeFailure()
-  return found.code === 'JAVASCRIPT' ? takeKernelError() : errorOf(found)
+  const thrown = takeKernelError()
+  if (found.code === 'JAVASCRIPT' && thrown) return thrown.error
+  return errorOf(found, { fix: fixOf(schema), cause: thrown?.error })
+}
+
+function fixOf(schema: string): string {
+  return `The op is ${schema}`
 }
 
 const byName = new Map<string, OpOverload>()
@@ -174,13 +180,8 @@ const byName = new Map<string, OpOverload>()
 export function overloadOf(fullName: string): OpOverload {
   const known = byName.get(fullName)
   if (known) return known
-  const separator = fullName.indexOf('.')
-  const name = separator < 0 ? fullName : fullName.slice(0, separator)
-  const op = native().findOperator(name, separator < 0 ? '' : fullName.slice(separator + 1))
-  if (!op)
-    throw new VllmOpsError('E_NO_OP', `no op ${fullName} is defined in the dispatcher`, {
-      fix: 'List what is there: npx vllm-ops ops, or load the library that defines it: loadLibrary(path)',
-    })
+  const op = native().findOperator(...splitOverload(fullName))
+  if (!op) throw new VllmOpsError('E_NO_OP', `no op ${fullName} is defined in the dispatcher`)
   const overload = makeOverload(op)
   byName.set(fullName, overload)
   return overload
@@ -191,13 +192,15 @@ export function callOperator(fullName: string, ...args: unknown[]): unknown {
   return overloadOf(fullName)(...(args as OpArgument[]))
 }
 
+/** Splits `aten::add.Tensor` into the op's name and the overload's, which may be empty. */
+export function splitOverload(opName: string): [string, string] {
+  const separator = opName.indexOf('.')
+  return separator < 0 ? [opName, ''] : [opName.slice(0, separator), opName.slice(separator + 1)]
+}
+
 /** Writes a call into the argument buffer without making it, for measurements of the native side. */
 export function prepareCall(overload: OpOverload, args: readonly OpArgument[]): void {
-  const separator = overload.opName.indexOf('.')
-  const op = native().findOperator(
-    separator < 0 ? overload.opName : overload.opName.slice(0, separator),
-    separator < 0 ? '' : overload.opName.slice(separator + 1),
-  )!
+  const op = native().findOperator(...splitOverload(overload.opName))!
   const position = encode(args.map(snapshot))
   values[0] = op.id
   values[1] = position

@@ -2,10 +2,11 @@
 import { inspect } from 'node:util'
 import { type DType, dtypeOf, dtypes, halfFloats, type TypedArray } from './dtype'
 import { textOf, values } from './encoding'
-import { ArgumentError, VllmOpsError } from './errors'
+import { ArgumentError, errorOf, VllmOpsError } from './errors'
 import { native } from './native'
 import { callOperator } from './operator'
-import { adoptIntoScope } from './scope'
+import { formatElements } from './print'
+import { adoptIntoScope, removeFromScope } from './scope'
 
 /** Nested arrays of a tensor's elements, as deep as the tensor has dimensions. */
 export type NestedArray = number | bigint | boolean | NestedArray[]
@@ -52,7 +53,8 @@ export class Tensor {
     values[0] = this.#handle
     native().describe()
     const ndim = values[0]!
-    if (ndim < 0) throw new ArgumentError(`Tensor.${what}`, 'self', 'a live tensor', 'a disposed tensor')
+    if (ndim === -1) throw new ArgumentError(`Tensor.${what}`, 'self', 'a live tensor', 'a disposed tensor')
+    if (ndim < 0) throw errorOf(native().takeFailure())
     return {
       dtype: dtypeOf(values[1]!),
       itemsize: values[2]!,
@@ -127,6 +129,7 @@ export class Tensor {
     values[0] = this.#handle
     this.#handle = 0
     native().release()
+    removeFromScope(this)
   }
 
   /** Frees the tensor at the end of a `using` block. */
@@ -153,17 +156,28 @@ export class Tensor {
       )
     if (!Object.hasOwn(dtypes, dtype))
       throw new ArgumentError('Tensor.data', 'self', 'a dtype with a typed array', dtype)
-    const View = dtypes[dtype].view
     const memory = native().bytes(this.#handle)
+    if (memory === undefined)
+      throw new ArgumentError(
+        'Tensor.data',
+        'self',
+        'a tensor with its memory',
+        'one whose ArrayBuffer was transferred away',
+      )
     if (memory === null)
       throw new VllmOpsError('E_TORCH', 'this JavaScript runtime cannot share memory with native code', {
         fix: 'Copy instead: toArray()',
       })
+    const View = dtypes[dtype].view
     const complex = dtype === 'complex64' || dtype === 'complex128'
     return new View(memory.buffer, memory.byteOffset, complex ? 2 * numel : numel)
   }
 
-  /** A copy of the elements as nested arrays: int64 and uint64 as bigints, bool as booleans, every float as a number. */
+  /**
+   * A copy of the elements as nested arrays: int64 and uint64 as bigints, bool as booleans, every float as a number.
+   *
+   * @throws {ArgumentError} for complex tensors
+   */
   toArray(): NestedArray {
     const { shape, dtype } = this.#describe('toArray')
     const flat = readable(this, dtype)
@@ -188,12 +202,10 @@ export class Tensor {
     return readable(this, dtype)(0)
   }
 
-  /** The tensor in another dtype or on another device; itself, as a new object, where nothing changes. */
+  /** The tensor in another dtype or on another device; the same memory where nothing changes. A new object always. */
   to(options: DType | { dtype?: DType; device?: string }): Tensor {
     const target = typeof options === 'string' ? { dtype: options } : options
-    const result = callOperator('aten::to.dtype_layout', this, target) as Tensor
-    // aten gives the very tensor back where nothing changes; a new object keeps "who disposes what" simple.
-    return result === this ? (callOperator('aten::alias', this) as Tensor) : result
+    return callOperator('aten::to.dtype_layout', this, target) as Tensor
   }
 
   /** A copy with memory of its own. */
@@ -201,7 +213,7 @@ export class Tensor {
     return callOperator('aten::clone', this) as Tensor
   }
 
-  /** The tensor with its elements in row-major order; a copy only where they are not. */
+  /** The tensor with its elements in row-major order: the same memory where they are, a copy where not. A new object always. */
   contiguous(): Tensor {
     return callOperator('aten::contiguous', this) as Tensor
   }
@@ -252,13 +264,31 @@ export class Tensor {
     return this
   }
 
-  /** `tensor(float32[2, 3], [[0, 1, 2], [3, 4, 5]])`; long dimensions are shortened, as PyTorch does. */
-  [inspect.custom](depth: number, options: import('node:util').InspectOptionsStylized): string {
-    if (this.disposed) return 'tensor(disposed)'
-    const { dtype, device, shape } = this.#describe('inspect')
-    const head = `${dtype}[${shape.join(', ')}]${device === 'cpu' ? '' : ` on ${device}`}`
-    if (depth < 0 || device !== 'cpu') return `tensor(${head})`
-    return `tensor(${head}, ${inspect(this.toArray(), { ...options, depth: null, maxArrayLength: 6, compact: 6, sorted: false })})`
+  /** `float32[2, 3]`, with the device where it isn't the CPU. */
+  toString(): string {
+    if (this.disposed) return 'disposed'
+    const { dtype, device, shape } = this.#describe('toString')
+    return `${dtype}[${shape.join(', ')}]${device === 'cpu' ? '' : ` on ${device}`}`
+  }
+
+  /** What `console.log` shows: elements as PyTorch prints them, dtype, shape and device. */
+  [inspect.custom](depth: number): string {
+    let what: string
+    try {
+      what = `${this}`
+    } catch {
+      // A tensor without sizes, such as a nested one.
+      return 'tensor(...)'
+    }
+    if (this.disposed || depth < 0) return `tensor(${what})`
+    let elements: string
+    try {
+      elements = formatElements(this, 'tensor('.length)
+    } catch {
+      // Not every tensor has elements to read: fake devices, sparse layouts, quantized types.
+      elements = '...'
+    }
+    return `tensor(${elements}, ${what})`
   }
 }
 
@@ -266,14 +296,14 @@ export class Tensor {
 function readable(tensor: Tensor, dtype: DType): (index: number) => number | bigint | boolean {
   const local = tensor.device === 'cpu' ? tensor : tensor.to({ device: 'cpu' })
   try {
+    if (dtype === 'complex64' || dtype === 'complex128')
+      throw new ArgumentError('Tensor.toArray', 'self', 'a real tensor (use torch.aten.view_as_real)', dtype)
     const eightBit = dtype.startsWith('float8')
     const plain = eightBit ? local.to('float32') : local.contiguous()
     // The array keeps the memory; the tensor objects made here go at once.
     const array = plain.data()
-    if (plain !== tensor) plain.dispose()
+    plain.dispose()
     if (dtype === 'bool') return (index) => array[index] !== 0
-    if (dtype === 'complex64' || dtype === 'complex128')
-      throw new ArgumentError('Tensor.toArray', 'self', 'a real tensor (use torch.aten.view_as_real)', dtype)
     if (dtype === 'float16' || dtype === 'bfloat16') {
       const { decode } = halfFloats[dtype]
       return (index) => decode(Number(array[index]))

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { AtenOp } from './aten'
 import { ArgumentError, VllmOpsError } from './errors'
 import { defineSchema } from './library'
 import { NAMESPACE, native, onStart } from './native'
-import { type OpArgument, type OpOptions, type OpOverload, overloadOf } from './operator'
+import { type OpArgument, type OpOptions, type OpOverload, overloadOf, splitOverload } from './operator'
 import { cards, type cardsByName } from './ops'
 import type { OpFunction } from './schema/types'
-import type { Tensor } from './tensor'
+import { Tensor } from './tensor'
 
 /** All overloads of one op: calling it picks the first whose schema takes the arguments; `.Tensor` and the like name one. */
 export type OpOverloadPacket = (<R = Tensor>(...args: (OpArgument | OpOptions)[]) => R) & {
@@ -17,8 +18,13 @@ export interface OpNamespace {
   readonly [op: string]: OpOverloadPacket
 }
 
+/** PyTorch's own ops. All are there; those that inference is made of are known by name to the compiler too. */
+export type AtenNamespace = OpNamespace & { readonly [Name in AtenOp]: OpOverloadPacket }
+
 /** Every namespace of the dispatcher. Packages add the types of their own by declaration merging. */
 export interface Torch {
+  /** PyTorch's own ops. */
+  readonly aten: AtenNamespace
   readonly [namespace: string]: OpNamespace
 }
 
@@ -49,16 +55,11 @@ export function canRun(opName: string, dispatchKey: string): boolean {
   return native().hasComputedKernel(name, overload, dispatchKey)
 }
 
-function splitOverload(opName: string): [string, string] {
-  const separator = opName.indexOf('.')
-  return separator < 0 ? [opName, ''] : [opName.slice(0, separator), opName.slice(separator + 1)]
-}
-
 /**
  * An object that makes its properties on first use and keeps them, so that the second use is a plain property. Only unknown names reach
  * the proxy, which is the object's prototype. Promises and inspectors ask for a few names of their own: they get nothing.
  */
-function lazily<T>(make: (name: string) => T, target: object = {}): Record<string, T> {
+function lazily<O extends object>(make: (name: string) => O[keyof O]): O {
   const asked = new Set([
     'then',
     'toJSON',
@@ -76,7 +77,7 @@ function lazily<T>(make: (name: string) => T, target: object = {}): Record<strin
       return value
     },
   })
-  return Object.setPrototypeOf(target, prototype)
+  return Object.setPrototypeOf({}, prototype)
 }
 
 function overloadNames(opName: string): string[] {
@@ -92,37 +93,83 @@ function overloadNames(opName: string): string[] {
 function makePacket(namespace: string, op: string): OpOverloadPacket {
   const opName = `${namespace}::${op}`
   const names = overloadNames(opName)
-  if (names.length === 0)
-    throw new VllmOpsError('E_NO_OP', `no op ${opName} is defined in the dispatcher`, {
-      fix: 'List what is there: npx vllm-ops ops, or load the library that defines it: loadLibrary(path)',
-    })
+  if (names.length === 0) throw new VllmOpsError('E_NO_OP', `no op ${opName} is defined in the dispatcher`)
   const overloads = names.map((name) => overloadOf(name === '' ? opName : `${opName}.${name}`))
-  const only = overloads.length === 1 ? overloads[0]! : undefined
-  const call = (...args: (OpArgument | OpOptions)[]): unknown => {
-    if (only) return only(...args)
-    const refused: string[] = []
-    for (const overload of overloads) {
-      try {
-        return overload(...args)
-      } catch (error) {
-        // Only this overload's own refusal of the arguments: a kernel that checks them has run.
-        if (!(error instanceof ArgumentError) || error.op !== overload.opName) throw error
-        refused.push(error.message)
-      }
-    }
-    throw new ArgumentError(opName, '', `arguments of one of its overloads (${refused.join('; ')})`, 'others')
-  }
-  const packet = Object.defineProperty(call, 'name', { value: opName })
+  const packet = resolver(opName, overloads) as OpOverloadPacket
+  Object.defineProperty(packet, 'name', { value: opName })
   for (const [index, name] of names.entries())
     Object.defineProperty(packet, name === '' ? 'default' : name, {
       value: overloads[index],
       enumerable: true,
     })
-  return packet as unknown as OpOverloadPacket
+  return packet
+}
+
+/** A function that calls the first of the overloads that takes the arguments. */
+function resolver(opName: string, overloads: readonly OpOverload[]): (...args: OpArgument[]) => unknown {
+  const outs = overloads.map(
+    (overload) =>
+      native()
+        .findOperator(...splitOverload(overload.opName))
+        ?.parameters.filter(({ out }) => out)
+        .map(({ name }) => name) ?? [],
+  )
+  const [only] = overloads
+  if (only && overloads.length === 1) return (...args) => only(...args)
+  return (...args) => {
+    const last = args.at(-1)
+    const named = typeof last === 'object' && last !== null ? Object.keys(last) : []
+    // An out variant answers to the name of its output only: otherwise its refusal would hide those of the others.
+    const chosen = overloads.filter((_, i) => outs[i]!.some((name) => named.includes(name)))
+    const candidates = chosen.length > 0 ? chosen : overloads.filter((_, i) => outs[i]!.length === 0)
+    const refusals: ArgumentError[] = []
+    for (const overload of candidates) {
+      try {
+        return overload<unknown>(...args)
+      } catch (error) {
+        // Only this overload's own refusal of the arguments: no kernel has run.
+        if (!(error instanceof ArgumentError) || error.op !== overload.opName) throw error
+        refusals.push(error)
+      }
+    }
+    const [first] = refusals
+    if (first && refusals.every((refusal) => reasonOf(refusal) === reasonOf(first))) throw first
+    throw new ArgumentError(
+      opName,
+      '',
+      'the arguments of one of its overloads',
+      `(${args.map(describe).join(', ')})`,
+      {
+        detail: candidates
+          .map(
+            ({ schema }, i) => `\n  ${schema.slice(schema.indexOf('::') + 2)}\n    ${reasonOf(refusals[i]!)}`,
+          )
+          .join(''),
+        fix: 'Name the overload that is meant, as in torch.aten.add.Tensor(…), for its own message',
+      },
+    )
+  }
+}
+
+function reasonOf({ op, message }: ArgumentError): string {
+  return message.slice(op.length + 2)
+}
+
+/** An argument as messages show it. */
+function describe(value: unknown): string {
+  if (value instanceof Tensor) return value.disposed ? 'a disposed tensor' : `tensor ${value}`
+  if (Array.isArray(value)) return `an array of ${value.length}`
+  if (typeof value === 'object' && value !== null) {
+    const keys = Object.keys(value)
+    return keys.length === 0 ? '{}' : `{ ${keys.join(', ')} }`
+  }
+  return typeof value === 'string' ? `'${value}'` : value === undefined ? 'nothing' : String(value)
 }
 
 /** Every op of the dispatcher: `torch.aten.mm(a, b)`, `torch.aten.add.Tensor(a, b, { alpha: 2 })`, `torch.vllm_ops.rms_norm(…)`. */
-export const torch: Torch = lazily((namespace) => lazily((op) => makePacket(namespace, op)))
+export const torch: Torch = lazily<Torch>((namespace) =>
+  lazily<OpNamespace>((op) => makePacket(namespace, op)),
+)
 
 type Cards = typeof cardsByName
 
@@ -135,4 +182,4 @@ onStart(() => {
 })
 
 /** Our ops: `ops.rms_norm(out, input, weight, epsilon)`. What each does stands in its card. */
-export const ops: Ops = lazily((name) => overloadOf(`${NAMESPACE}::${name}`)) as unknown as Ops
+export const ops: Ops = lazily<Ops>((name) => overloadOf(`${NAMESPACE}::${name}`))

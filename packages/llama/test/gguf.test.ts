@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { ModelFormatError } from '../src/errors'
 import { openGguf } from '../src/gguf/gguf'
@@ -83,16 +83,27 @@ describe('a whole file', () => {
   })
 
   it('keeps strings whole where the decoding library reads in pieces', async () => {
-    // The last string of the array begins before the library's 2,000,000-byte piece ends and ends after it.
-    const filler = { type: 'bytes', value: new Uint8Array(999_000) } as const
-    const last = 'ab'.repeat(10_000)
-    const metadata = { one: filler, two: filler, words: { type: 'strings', value: ['first', last] } } as const
+    // It has 2,000,000 bytes when it begins with the array, since more than 500,000 are left; the last string crosses that end.
+    const filler = { type: 'bytes', value: new Uint8Array(900_000) } as const
+    const words = [...[350, 350, 350].map((k) => 'x'.repeat(k * 1000)), 'ab'.repeat(50_000)]
+    const metadata = { filler, words: { type: 'strings', value: words } } as const
     const opened = await withFile(writeGguf({ metadata }).bytes, openGguf)
-    expect(opened.metadata.strings('words')).toEqual(['first', last])
+    expect(opened.metadata.strings('words')).toEqual(words)
   })
 
   it('takes a path that looks like an address for a path', async () => {
-    await expect(openGguf('https://127.0.0.1:9/model.gguf')).rejects.toMatchObject({ code: 'ENOENT' })
+    const before = process.cwd()
+    await withFile(new Uint8Array(), async (path) => {
+      process.chdir(dirname(path))
+      try {
+        mkdirSync('https:/127.0.0.1:9', { recursive: true })
+        writeFileSync('https:/127.0.0.1:9/model.gguf', writeGguf(spec).bytes)
+        const { metadata } = await openGguf('https://127.0.0.1:9/model.gguf')
+        expect(metadata.string('general.name')).toBe('Tiny ünïcode')
+      } finally {
+        process.chdir(before)
+      }
+    })
   })
 })
 

@@ -3,8 +3,9 @@ import './backend'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { ArgumentError, type ProfileRow, profile } from '@vllm-ops/core'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { ContextLengthError, type GeneratedToken, LLM, ModelFormatError } from '../src'
 import type { LoadOptions } from '../src/llm'
 import { writeGguf } from './gguf-writer'
@@ -196,14 +197,17 @@ describe('the end of a generation', () => {
     await expect(before).rejects.toBe(reason)
   })
 
-  it('by leaving the loop frees its place in the cache', async () => {
+  it('by leaving the loop ends its work and frees its place in the cache', async () => {
     const llm = await load({ maxModelLen: 64, kvCacheTokens: 64 })
+    const steps = vi.spyOn(llm.model, 'call')
     for (let i = 0; i < 20; i++) {
       for await (const { tokenId } of llm.generate(prompts[2]!, free)) {
         expect(tokenId).toBeGreaterThanOrEqual(0)
         break
       }
     }
+    await setTimeout(20)
+    expect(steps).toHaveBeenCalledTimes(20)
     expect((await llm.complete(prompts[2]!, free)).tokenIds.length).toBe(40)
   })
 

@@ -9,13 +9,13 @@ import {
   cards,
   checkArguments,
   evaluate,
-  internal,
   Library,
   type OpArgument,
   setNumThreads,
   Tensor,
   torch,
 } from '../src/index'
+import { NAMESPACE } from '../src/internal'
 import { conformance, type InstructionSets } from '../src/testing'
 
 type Kernel = (...args: OpArgument[]) => OpArgument
@@ -57,7 +57,7 @@ interface Trial {
 function failuresOf({ op, kernel, unsupported, isas, only = / / }: Trial): Map<string, string> {
   const others = cards.map(nameOf).filter((name) => name !== op)
   // Taken out again at the end, so that the next trial starts without a kernel.
-  using library = new Library(internal.NAMESPACE, 'IMPL')
+  using library = new Library(NAMESPACE, 'IMPL')
   const backend: Backend = {
     name: `trial ${++backends}`,
     dispatchKey: 'CPU',
@@ -111,7 +111,7 @@ function siluAndThen(fault: (out: Tensor, input: Tensor) => void): Kernel {
 
 /** The memory of a tensor from `first`, counted from its own first element. */
 function memory(tensor: Tensor, first: number, count = 1): Tensor {
-  return torch.aten!.as_strided!(tensor, [count], [1], tensor.storageOffset + first)
+  return torch.aten.as_strided!(tensor, [count], [1], tensor.storageOffset + first)
 }
 
 /** The place behind the last element. */
@@ -120,7 +120,7 @@ function end({ shape, strides }: Tensor): number {
 }
 
 function set(tensor: Tensor, value: number): void {
-  torch.aten!.fill_!(tensor, value)
+  torch.aten.fill_(tensor, value)
 }
 
 const everyCase = { op: 'silu_and_mul' }
@@ -171,7 +171,7 @@ describe('the conformance suite', () => {
     [
       'is a few ulp off',
       /'out'\[\d, \d+\]: expected .* \(\d+(\.\d+)? ulp of float32 apart\); allowed: 4 ulp/,
-      siluAndThen((out) => torch.aten!.mul_!.Scalar!(out, 1 + 2 ** -20)),
+      siluAndThen((out) => torch.aten.mul_.Scalar!(out, 1 + 2 ** -20)),
     ],
     [
       'throws',
@@ -205,7 +205,7 @@ describe('the conformance suite', () => {
     const failures = failuresOf({
       ...everyCase,
       kernel: siluAndThen((out) => {
-        if (out.dtype === 'bfloat16') torch.aten!.mul_!.Scalar!(out, 1.02)
+        if (out.dtype === 'bfloat16') torch.aten.mul_.Scalar!(out, 1.02)
       }),
     })
     expect([...failures.keys()].filter((name) => !name.startsWith('bfloat16'))).toEqual([])
@@ -221,7 +221,7 @@ describe('the conformance suite', () => {
         right(...args)
         const [, residual] = args
         if (residual instanceof Tensor && residual.dtype === 'float32')
-          torch.aten!.mul_!.Scalar!(residual, 1 + 2 ** -23)
+          torch.aten.mul_.Scalar!(residual, 1 + 2 ** -23)
         return null
       },
     })
@@ -275,7 +275,7 @@ describe('the conformance suite', () => {
         const [blocks = 0, heads = 0, parts = 0, blockSize = 0, x = 0] = keys.shape
         if (parts % 2 !== 0) return evaluate(card, args) as OpArgument
         const memory = keys.view([blocks, heads, parts / 2, blockSize, 2, x])
-        const misread = torch.aten!.permute!(memory, [0, 1, 2, 4, 3, 5])
+        const misread = torch.aten.permute(memory, [0, 1, 2, 4, 3, 5])
         return evaluate(card, args.with(2, misread.reshape(keys.shape))) as OpArgument
       },
     })
@@ -299,7 +299,7 @@ describe('the conformance suite', () => {
   })
 
   it('does not take another kernel for the own one', () => {
-    using composite = new Library(internal.NAMESPACE, 'IMPL')
+    using composite = new Library(NAMESPACE, 'IMPL')
     composite.impl('silu_and_mul', rightly('silu_and_mul'), 'CompositeExplicitAutograd')
     expect(() => failuresOf(everyCase)).toThrow(/no CPU kernel for silu_and_mul/)
   })

@@ -6,10 +6,10 @@ import {
   cards,
   checkArguments,
   evaluate,
-  internal,
   Library,
   type OpArgument,
 } from '@vllm-ops/core'
+import { NAMESPACE } from '@vllm-ops/core/internal'
 
 const { version } = createRequire(import.meta.url)('../package.json') as { version: string }
 
@@ -18,7 +18,7 @@ let library: Library | undefined
 
 function register(): void {
   if (library) return
-  const made = new Library(internal.NAMESPACE, 'IMPL')
+  const made = new Library(NAMESPACE, 'IMPL')
   for (const card of cards)
     made.impl(card.schema.slice(0, card.schema.indexOf('(')), kernelOf(card), 'CompositeExplicitAutograd')
   library = made

@@ -6,11 +6,11 @@ import {
   type FloatDType,
   floatDTypes,
   hasKernel,
-  internal,
   type OpArgument,
   torch,
   use,
 } from '@vllm-ops/core'
+import { NAMESPACE } from '@vllm-ops/core/internal'
 import { type Call, CaseRunner, type PreparedCase } from './case-runner'
 
 /** What the suite needs of a test framework; vitest's functions of these names do. */
@@ -80,7 +80,7 @@ type Resolved = ConformanceOptions & Required<Pick<ConformanceOptions, 'device' 
 
 function declare(card: AnyCard, { backend, device, isas, dtypes, describe, it, afterAll }: Resolved): void {
   const runner = new CaseRunner(card, device)
-  const opName = `${internal.NAMESPACE}::${runner.schema.name}`
+  const opName = `${NAMESPACE}::${runner.schema.name}`
   const call = callOf(runner.schema.name)
   const own = (isa: string, test: () => readonly string[]) => () => {
     if (!hasKernel(opName, backend.dispatchKey))
@@ -128,7 +128,7 @@ function declare(card: AnyCard, { backend, device, isas, dtypes, describe, it, a
 /** Throws if every case passes after all. */
 function expectUnsupported(card: AnyCard, reason: string, { backend, device, isas, dtypes }: Resolved): void {
   const runner = new CaseRunner(card, device)
-  const opName = `${internal.NAMESPACE}::${runner.schema.name}`
+  const opName = `${NAMESPACE}::${runner.schema.name}`
   if (!hasKernel(opName, backend.dispatchKey)) return
   const call = callOf(runner.schema.name)
   for (const isa of isas.names) {
@@ -143,7 +143,7 @@ function expectUnsupported(card: AnyCard, reason: string, { backend, device, isa
 }
 
 function callOf(name: string): Call {
-  return (...args: OpArgument[]) => torch[internal.NAMESPACE]?.[name]?.(...args)
+  return (...args: OpArgument[]) => torch[NAMESPACE]?.[name]?.(...args)
 }
 
 function nameOf(schema: string): string {

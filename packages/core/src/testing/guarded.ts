@@ -103,7 +103,7 @@ export class GuardedMemory {
     bytesOf(local.data()).set(this.before)
     const storage = device === 'cpu' ? local : local.to({ device })
     const dense = strides ?? shape.map((_, i) => product(shape.slice(i + 1)))
-    const view = torch.aten!.as_strided!(storage, shape, dense, this.first)
+    const view = torch.aten.as_strided!(storage, shape, dense, this.first)
     return new GuardedTensor(this, storage, view)
   }
 

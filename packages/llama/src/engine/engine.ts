@@ -118,5 +118,5 @@ function scorePrompts(logits: Tensor, rows: readonly LogitsRow[]): void {
 function selectRows(logits: Tensor, rows: readonly number[], all: number): Tensor {
   if (rows.length === all) return logits
   const indices = fromTypedArray(BigInt64Array.from(rows, BigInt)).to({ device: logits.device })
-  return torch.aten!.index_select!.default!(logits, 0, indices)
+  return torch.aten.index_select(logits, 0, indices)
 }

@@ -66,27 +66,18 @@ export class Attention extends Module<
     // The query heads that share a key head become the heads, the key heads the batch: [kvHeads, group, tokens, headDim].
     const query = piece(views.query).view([length, kvHeads, group, headDim]).transpose(0, 1).transpose(1, 2)
     const share = (t: Tensor) =>
-      torch.aten!.expand!.default!(torch.aten!.unsqueeze!.default!(t, 1), [kvHeads, group, total, headDim])
+      torch.aten.expand(torch.aten.unsqueeze(t, 1), [kvHeads, group, total, headDim])
     const key = share(blocks ? gatherKeys(cache.key, blocks, total) : piece(views.key).transpose(0, 1))
     const value = share(
       blocks ? gatherValues(cache.value, blocks, total) : piece(views.value).transpose(0, 1),
     )
     // With a context the first query row may see all of it: the causal diagonal moves right by its length.
     const mask = blocks
-      ? torch.aten!.tril!.default!(
-          ones([length, total], { dtype: 'bool', device: query.device }),
-          contextLength,
-        )
+      ? torch.aten.tril(ones([length, total], { dtype: 'bool', device: query.device }), contextLength)
       : null
-    const attended = torch.aten!.scaled_dot_product_attention!.default!(
-      query,
-      key,
-      value,
-      mask,
-      0,
-      mask === null,
-      { scale: this.#scale },
-    )
+    const attended = torch.aten.scaled_dot_product_attention(query, key, value, mask, 0, mask === null, {
+      scale: this.#scale,
+    })
     const out = piece(views.out).view([length, kvHeads, group, headDim])
     out.copy_(attended.transpose(1, 2).transpose(0, 1))
   }
@@ -94,18 +85,20 @@ export class Attention extends Module<
 
 /** The first `tokens` keys of a sequence, `[kvHeads, tokens, headDim]`, from `[blocks, kvHeads, headDim / x, blockSize, x]`. */
 function gatherKeys(cache: Tensor, blocks: Tensor, tokens: number): Tensor {
-  const picked = torch.aten!.index_select!.default!(cache, 0, blocks)
+  const picked = torch.aten.index_select(cache, 0, blocks)
   const [count, heads, groups, size, x] = picked.shape as [number, number, number, number, number]
-  return torch.aten!.permute!.default!(picked, [1, 0, 3, 2, 4])
+  return torch.aten
+    .permute(picked, [1, 0, 3, 2, 4])
     .reshape([heads, count * size, groups * x])
     .narrow(1, 0, tokens)
 }
 
 /** The same for values, from `[blocks, kvHeads, headDim, blockSize]`. */
 function gatherValues(cache: Tensor, blocks: Tensor, tokens: number): Tensor {
-  const picked = torch.aten!.index_select!.default!(cache, 0, blocks)
+  const picked = torch.aten.index_select(cache, 0, blocks)
   const [count, heads, headDim, size] = picked.shape as [number, number, number, number]
-  return torch.aten!.permute!.default!(picked, [1, 0, 3, 2])
+  return torch.aten
+    .permute(picked, [1, 0, 3, 2])
     .reshape([heads, count * size, headDim])
     .narrow(1, 0, tokens)
 }

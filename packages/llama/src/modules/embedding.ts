@@ -8,7 +8,7 @@ import { Module } from './module'
 export class VocabParallelEmbedding extends Module<[out: Tensor, inputIds: Tensor], void> {
   /** `[vocabulary, size]` */
   readonly weight: Tensor
-  readonly #indexSelect = torch.aten!.index_select!.out!
+  readonly #indexSelect = torch.aten.index_select.out!
 
   constructor(path: string, vocabSize: number, size: number, weights: WeightSource) {
     const weight = weights.load(`${path}.weight`, [vocabSize, size])

@@ -18,7 +18,7 @@ const SKINNY_TOKENS = 6
 
 /** The method for a weight, by what the dispatcher has for the device that it is on. */
 export function createLinearMethod(weight: Tensor): LinearMethod {
-  const linear = torch.aten!.linear!.out!
+  const linear = torch.aten.linear.out!
   if (!hasSkinnyLinear(weight)) return { apply: (out, x) => linear(x, weight, { out }) }
   return {
     apply: (out, x, tokens) => {

@@ -54,6 +54,6 @@ export class QKVParallelLinear extends LinearBase {
 function loadMerged(inputs: number, shards: readonly Shard[], weights: WeightSource): Tensor {
   return scope(() => {
     const parts = shards.map(({ path, outputs }) => weights.load(`${path}.weight`, [outputs, inputs]))
-    return torch.aten!.cat!(parts)
+    return torch.aten.cat(parts)
   })
 }

@@ -34,7 +34,7 @@ export class Sampler extends Module<[logits: Tensor, requests: readonly Sampling
   protected forward(logits: Tensor, requests: readonly SamplingRequest[]): SampledToken[] {
     return scope(() => {
       if (requests.every(({ params }) => params.temperature === 0 && params.logprobs === undefined)) {
-        const ids = torch.aten!.argmax!.default!(logits, -1).to({ device: 'cpu' }).data() as BigInt64Array
+        const ids = torch.aten.argmax(logits, -1).to({ device: 'cpu' }).data() as BigInt64Array
         return Array.from(ids, (id) => ({ tokenId: Number(id) }))
       }
       const rows = hostRows(logits)

@@ -15,6 +15,6 @@ export class DummyWeights implements WeightSource {
   load(_name: string, shape: readonly number[]): Tensor {
     const { dtype, device } = this
     if (shape.length === 1) return ones(shape, { dtype, device })
-    return scope(() => torch.aten!.mul_!.Scalar!(randn(shape, { dtype, device }), 0.02))
+    return scope(() => torch.aten.mul_.Scalar!(randn(shape, { dtype, device }), 0.02))
   }
 }

@@ -148,14 +148,15 @@ class HandleScope {
 
 class JavaScriptKernel final : public c10::OperatorKernel {
  public:
-  explicit JavaScriptKernel(std::string key) : key_(std::move(key)) {}
+  JavaScriptKernel(std::string key, const c10::OperatorHandle& handle)
+      : key_(std::move(key)), op_(std::make_shared<Operator>(handle)) {}
 
-  void operator()(const c10::OperatorHandle& handle, c10::DispatchKeySet,
-                  torch::jit::Stack* stack) {
+  void operator()(const c10::OperatorHandle&, c10::DispatchKeySet, torch::jit::Stack* stack) {
     const KernelEntry entry = find();
     Environment& environment = *entry.environment;
-    const Operator op(handle);
-    const size_t count = op.parameters.size();
+    // The function may take its own registration away, and with it this object.
+    const std::shared_ptr<const Operator> op = op_;
+    const size_t count = op->parameters.size();
     const size_t first = stack->size() - count;
     size_t entries = kHeader;
     for (size_t i = 0; i < count; ++i) entries += entries_of((*stack)[first + i]);
@@ -163,7 +164,7 @@ class JavaScriptKernel final : public c10::OperatorKernel {
     environment.reserve(entries);
     size_t position = kHeader;
     for (size_t i = 0; i < count; ++i) {
-      position = encode_value(environment, std::move((*stack)[first + i]), op.parameters[i].kind,
+      position = encode_value(environment, std::move((*stack)[first + i]), op->parameters[i].kind,
                               position);
     }
     torch::jit::drop(*stack, count);
@@ -179,15 +180,16 @@ class JavaScriptKernel final : public c10::OperatorKernel {
       throw JavaScriptException();
     }
     // One result stands for itself, several come as one list.
-    const size_t results = op.results.size();
+    const size_t results = op->results.size();
     position = kHeader;
     if (results > 1) {
       TORCH_CHECK(static_cast<Tag>(environment.tags[position]) == Tag::List &&
                       environment.values[position] == static_cast<double>(results),
-                  op.name, ": its JavaScript kernel must return an array of ", results, " results");
+                  op->name, ": its JavaScript kernel must return an array of ", results,
+                  " results");
       ++position;
     }
-    for (const Parameter& parameter : op.results) {
+    for (const Parameter& parameter : op->results) {
       stack->push_back(decode_result(environment, parameter, position));
     }
     environment.passing.clear();
@@ -212,6 +214,7 @@ class JavaScriptKernel final : public c10::OperatorKernel {
   }
 
   std::string key_;
+  std::shared_ptr<const Operator> op_;
 };
 
 // Takes one environment's function out. The dispatcher's registration goes with the last one. The
@@ -275,7 +278,7 @@ Napi::Value implement(const Napi::CallbackInfo& info) {
       auto library = std::make_unique<torch::Library>(torch::Library::IMPL, name_space, dispatch,
                                                       "JavaScript", 0);
       library->impl(name.c_str(), torch::CppFunction::makeFromBoxedFunctor(
-                                      std::make_unique<JavaScriptKernel>(key)));
+                                      std::make_unique<JavaScriptKernel>(key, *handle)));
       const std::lock_guard<std::mutex> lock(table.mutex);
       table.slots[key].registration = std::move(library);
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type DType, mapFile, ops, scope, type Tensor, VllmOpsError } from '@vllm-ops/core'
+import { mapFile, ops, scope, type Tensor, VllmOpsError } from '@vllm-ops/core'
 import type { LlamaConfig } from '../config'
 import { ModelFormatError } from '../errors'
 import type { GgufFile } from '../gguf/gguf'
@@ -23,13 +23,6 @@ const LAYER_NAMES: Readonly<Record<string, string>> = {
   'mlp.up_proj.weight': 'ffn_up.weight',
   'mlp.down_proj.weight': 'ffn_down.weight',
 }
-
-/** Types that torch has itself: nothing to dequantize. */
-const PLAIN: ReadonlyMap<number, DType> = new Map([
-  [0, 'float32'],
-  [1, 'float16'],
-  [30, 'bfloat16'],
-])
 
 /** The weights of a GGUF file, mapped into memory and dequantized on the device they are loaded to. */
 export class GgufWeights implements WeightSource {
@@ -104,8 +97,6 @@ export class GgufWeights implements WeightSource {
             .transpose(1, 2)
             .contiguous()
             .view([rows, rowBytes])
-    const plain = PLAIN.get(info.typeId)
-    if (plain) return bytes.contiguous().viewAs(plain, info.shape).to(dtype)
     return ops.ggml_dequantize(bytes, info.typeId, rows, columns, dtype).view(info.shape)
   }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { availableParallelism, cpus, totalmem } from 'node:os'
-import { internal, use } from '@vllm-ops/core'
+import { use } from '@vllm-ops/core'
+import { libtorch, native } from '@vllm-ops/core/internal'
 import cpu, { isa } from '@vllm-ops/cpu'
 
 /** What a figure depends on. */
@@ -25,8 +26,8 @@ export function machine(options: Readonly<Record<string, string>>): { facts: Mac
     cores: availableParallelism(),
     memoryGb: Math.round(totalmem() / 2 ** 30),
     isa: isa(),
-    atenIsa: internal.native().cpuCapability(),
-    torch: internal.libtorch().version,
+    atenIsa: native().cpuCapability(),
+    torch: libtorch().version,
     node: process.version,
     date: new Date().toISOString(),
   }

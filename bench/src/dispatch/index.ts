@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import {
   getNumThreads,
-  internal,
   loadLibrary,
   type OpArgument,
   type OpOverload,
@@ -10,6 +9,7 @@ import {
   Tensor,
   torch,
 } from '@vllm-ops/core'
+import { native, prepareCall } from '@vllm-ops/core/internal'
 import { type Benchmark, countOption, type OptionValues } from '../benchmark'
 import { type Summary, summarize } from '../statistics'
 import { number, table } from '../table'
@@ -102,7 +102,7 @@ function crossing(call: () => void, calls: number): number {
 async function run(options: OptionValues): Promise<Record<string, unknown>> {
   const calls = countOption(options, 'calls')
   const rounds = countOption(options, 'rounds')
-  const addon = internal.native()
+  const addon = native()
   loadLibrary(nothingLibrary())
   const threads = getNumThreads()
   setNumThreads(1)
@@ -117,7 +117,7 @@ async function run(options: OptionValues): Promise<Record<string, unknown>> {
     if (round >= 0) bare.none.push(none)
     if (round >= 0) bare.three.push(three)
     for (const call of all) {
-      internal.prepareCall(call.overload, call.args)
+      prepareCall(call.overload, call.args)
       const boxed = addon.benchBoxedCall(calls)
       const start = process.hrtime.bigint()
       call.loop(calls)

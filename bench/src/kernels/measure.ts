@@ -1,14 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import {
-  type AnyCard,
-  empty,
-  type FloatDType,
-  internal,
-  type OpArgument,
-  Tensor,
-  torch,
-  zeros,
-} from '@vllm-ops/core'
+import { type AnyCard, empty, type FloatDType, type OpArgument, Tensor, torch, zeros } from '@vllm-ops/core'
+import { NAMESPACE } from '@vllm-ops/core/internal'
 import { calibrate, nanoseconds, type Summary, summarize } from '../statistics'
 import type { KernelCase } from './calls'
 import { checkCall } from './check'
@@ -42,7 +34,7 @@ export class PreparedCase {
   readonly #cost: { bytes: number; flops: number }
 
   constructor(kernel: KernelCase, card: AnyCard, tokens: number, dtype: FloatDType) {
-    const found = torch[internal.NAMESPACE]?.[kernel.op]?.default
+    const found = torch[NAMESPACE]?.[kernel.op]?.default
     if (!found) throw new Error(`no op ${kernel.op}`)
     this.#call = found
     const first = kernel.args(tokens, dtype)

@@ -29,7 +29,6 @@ export {
   tensor,
   zeros,
 } from './factories'
-export * as internal from './internal'
 export { type DispatchKey, type Kernel, Library, loadLibrary } from './library'
 export type { OpArgument, OpOptions, OpOverload } from './operator'
 export {

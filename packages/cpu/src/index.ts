@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
-import { type Backend, internal, loadLibrary, VllmOpsError } from '@vllm-ops/core'
+import { type Backend, loadLibrary, VllmOpsError } from '@vllm-ops/core'
+import { native } from '@vllm-ops/core/internal'
 
 const { version } = createRequire(import.meta.url)('../package.json') as { version: string }
 
@@ -46,7 +47,7 @@ export function isas(): string[] {
  */
 export function setIsa(name: string): void {
   loadLibrary(library)
-  if (internal.native().libraryString(library, 'vllm_ops_set_isa', name) !== 0)
+  if (native().libraryString(library, 'vllm_ops_set_isa', name) !== 0)
     throw new VllmOpsError('E_BACKEND_UNAVAILABLE', `no kernels for the instruction set '${name}' run here`, {
       fix: `Use one of: ${isas().join(', ')}`,
     })
@@ -59,5 +60,5 @@ function requireIsa(): void {
 
 function text(symbol: string): string {
   loadLibrary(library)
-  return internal.native().libraryString(library, symbol) ?? ''
+  return native().libraryString(library, symbol) ?? ''
 }

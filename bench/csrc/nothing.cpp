@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Ops that do nothing, so that a call of one is the cost of dispatching alone. Registered the usual C++ way: TORCH_LIBRARY with the
-// full C++ API, whose boxed calls cost the least.
+// Ops that do nothing, so that a call of one is the cost of dispatching alone. Registered the usual
+// C++ way: TORCH_LIBRARY with the full C++ API, whose boxed calls cost the least.
 
 #include <ATen/ops/empty.h>
 #include <torch/library.h>

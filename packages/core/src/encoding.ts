@@ -4,7 +4,7 @@
 // same eight bytes. Entries 0 and 1 are the header, arguments and results start at entry 2. Strings are numbers of a table that both
 // sides hold. csrc/environment.h has the same tags.
 import { types } from 'node:util'
-import { type Addon, dtypeTable, native, onStart, PROTOCOL } from './native'
+import { type Addon, dtypeTable, onStart, PROTOCOL } from './native'
 import { Tensor } from './tensor'
 
 const NONE = 0

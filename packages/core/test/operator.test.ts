@@ -91,7 +91,7 @@ describe('arguments', () => {
         expect.objectContaining({
           code: 'E_ARGUMENT',
           argument: 'dim',
-          expected: 'an integer' + (typeof dim === 'number' ? ' (a bigint beyond 2^53)' : ''),
+          expected: `an integer${typeof dim === 'number' ? ' (a bigint beyond 2^53)' : ''}`,
         }),
       )
   })

@@ -29,6 +29,9 @@ constexpr int64_t kRows = 4;
 /// Lanes that hold the sum of one row of values until the end.
 constexpr int64_t kLanesPerRow = kLanes / kRows;
 
+/// How far ahead of their use keys are fetched.
+constexpr int64_t kBlocksAhead = 3;
+
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 /// Sums of neighbouring lanes of a and b, one after the other.
@@ -99,17 +102,41 @@ inline void load_queries(Group& group, const T* query, const PagedLayout& layout
   }
 }
 
+/// What is fetched while the keys of a run are worked on: the keys of a later block, and the run's
+/// own values, whose turn comes when the whole chunk has its scores. Blocks lie anywhere in memory,
+/// and the processor does not foresee where the next one is. A little at a time, so that fetching
+/// and arithmetic overlap.
+template <typename T>
+struct Ahead {
+  const T *keys, *values;  // whole blocks; null where there is none
+
+  void fetch(int64_t count) {
+    fetch(keys, count);
+    fetch(values, count);
+  }
+
+ private:
+  static void fetch(const T*& from, int64_t count) {
+    constexpr int kToRead = 0, kSecondLevel = 2;
+    constexpr int64_t kLine = 64 / sizeof(T);
+    if (from == nullptr) return;
+    for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(from + i, kToRead, kSecondLevel);
+    from += count;
+  }
+};
+
 /// Products of queries and keys, summed over the pieces, for kRows vectors of keys. `available`
 /// elements of a piece may be read.
 template <int H, bool kFull, typename T>
 inline void multiply_keys(Vec (&sums)[H][kRows], const Group& group, const T* keys,
-                          int64_t available, const PagedLayout& layout) {
+                          int64_t available, const PagedLayout& layout, Ahead<T>& ahead) {
   for (int h = 0; h < H; ++h)
     for (int r = 0; r < kRows; ++r) sums[h][r] = Vec(0.0f);
   const int64_t width = std::max(layout.x, kLanes), piece = layout.block_size * layout.x;
   const int64_t pieces = layout.head_size / layout.x;
   const float* q = group.queries;
   for (int64_t p = 0; p < pieces; ++p, keys += piece, q += width) {
+    ahead.fetch(kRows * kLanes);
     for (int r = 0; r < kRows; ++r) {
       const Vec k = kFull ? load_lanes(keys + r * kLanes)
                           : load_lanes(keys + r * kLanes,
@@ -124,7 +151,8 @@ inline void multiply_keys(Vec (&sums)[H][kRows], const Group& group, const T* ke
 /// Scores of a run, without scale: scores[h][slot + i] of its token i. Slots behind the last token
 /// get anything.
 template <int H, typename T>
-inline void score(const Group& group, const Run<T>& run, const PagedLayout& layout) {
+[[gnu::flatten]] inline void score(const Group& group, const Run<T>& run, const PagedLayout& layout,
+                                   Ahead<T> ahead) {
   constexpr int64_t kStepElements = kRows * kLanes;
   const int64_t steps = layout.x / kRows;  // for kLanes tokens
   for (int64_t t = 0; t < run.count; t += kLanes) {
@@ -135,9 +163,9 @@ inline void score(const Group& group, const Run<T>& run, const PagedLayout& layo
       const int64_t available = elements - step * kStepElements;
       Vec sums[H][kRows];
       if (available >= kStepElements)
-        multiply_keys<H, true>(sums, group, keys, available, layout);
+        multiply_keys<H, true>(sums, group, keys, available, layout, ahead);
       else
-        multiply_keys<H, false>(sums, group, keys, available, layout);
+        multiply_keys<H, false>(sums, group, keys, available, layout, ahead);
       for (int h = 0; h < H; ++h) add_fours(sums[h]).store(fours[h] + step * kLanes);
     }
     for (int h = 0; h < H; ++h) {
@@ -150,8 +178,8 @@ inline void score(const Group& group, const Run<T>& run, const PagedLayout& layo
 /// Turns the scores of a chunk into weights: exp of their distance to the largest so far, by which
 /// everything summed up before is rescaled.
 template <typename T>
-inline void weigh(Group& group, int64_t h, const Run<T>* runs, int64_t count, int64_t slots,
-                  float scale, float slope, int64_t seq_len) {
+[[gnu::flatten]] inline void weigh(Group& group, int64_t h, const Run<T>* runs, int64_t count,
+                                   int64_t slots, float scale, float slope, int64_t seq_len) {
   float* const scores = group.scores + h * kChunk;
   Vec most(kMinusInfinity);
   for (const Run<T>* run = runs; run < runs + count; ++run) {
@@ -187,7 +215,8 @@ inline void weigh(Group& group, int64_t h, const Run<T>* runs, int64_t count, in
 
 /// Adds the weighted values of a chunk to the sums.
 template <int H, typename T>
-inline void add_values(Group& group, const Run<T>* runs, int64_t count, const PagedLayout& layout) {
+[[gnu::flatten]] inline void add_values(Group& group, const Run<T>* runs, int64_t count,
+                                        const PagedLayout& layout) {
   for (int64_t d = 0; d < layout.head_size; d += kRows) {
     int64_t rows[kRows];  // behind the last row that one again; its sums are not looked at
     for (int r = 0; r < kRows; ++r)
@@ -309,7 +338,17 @@ inline void attend(Group& group, const PagedAttention& call, int64_t sequence, i
     int64_t slots = 0;
     const int64_t count =
         next_chunk(runs, slots, token, end, call, block_table, kv_head, visible, group);
-    for (int64_t i = 0; i < count; ++i) score<H>(group, runs[i], layout);
+    for (int64_t i = 0; i < count; ++i) {
+      const bool whole = runs[i].available == layout.block_size;
+      const int64_t later = runs[i].token + kBlocksAhead * layout.block_size;
+      const T* const keys =
+          static_cast<const T*>(call.key_cache) + kv_head * layout.key_head_stride;
+      score<H>(group, runs[i], layout,
+               {whole && later < end
+                    ? keys + block_table[later / layout.block_size] * layout.key_block_stride
+                    : nullptr,
+                whole ? runs[i].values : nullptr});
+    }
     for (int h = 0; h < H; ++h)
       weigh(group, h, runs, count, slots, call.scale,
             call.alibi_slopes ? call.alibi_slopes[group.first + h] : 0.0f, seq_len);

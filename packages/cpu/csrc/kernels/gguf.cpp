@@ -177,9 +177,9 @@ inline void convert_elements(T* out, const uint8_t* elements, int64_t count) {
 }  // namespace
 
 template <typename T>
-void ggml_dequantize(T* out,                 // [count * elements of a block]
-                     const uint8_t* blocks,  // [count * bytes of a block]
-                     GgmlType type, int64_t count) {
+[[gnu::flatten]] void ggml_dequantize(T* out,                 // [count * elements of a block]
+                                      const uint8_t* blocks,  // [count * bytes of a block]
+                                      GgmlType type, int64_t count) {
   switch (type) {
     case GgmlType::F32:
       return convert_elements<float>(out, blocks, count);

@@ -18,6 +18,17 @@ constexpr int64_t kTokens = 8;
 /// Rows of the weight that stay in the cache while more tokens than kTokens come by.
 constexpr int64_t kBlock = 32;
 
+/// Fetches what is needed a while after `count` elements from `p` on. Processors fetch ahead in
+/// sequence by themselves, but one core then has too few lines under way to use all of the memory's
+/// bandwidth.
+template <typename T>
+inline void prefetch(const T* p, int64_t count) {
+  constexpr int kToRead = 0, kSecondLevel = 2;
+  constexpr int64_t kAhead = 8192 / sizeof(T), kLine = 64 / sizeof(T);
+  for (int64_t i = 0; i < count; i += kLine)
+    __builtin_prefetch(p + kAhead + i, kToRead, kSecondLevel);
+}
+
 /// One row of the weight times M tokens.
 template <int M, typename T>
 inline void multiply_row(T* out, int64_t out_stride, const float* input, int64_t input_stride,
@@ -29,6 +40,7 @@ inline void multiply_row(T* out, int64_t out_stride, const float* input, int64_t
     for (int u = 0; u < kUnroll; ++u) sums[m][u] = Vec(0.0f);
   int64_t k = 0;
   for (; k + kUnroll * kLanes <= in; k += kUnroll * kLanes) {
+    prefetch(row + k, kUnroll * kLanes);
     for (int u = 0; u < kUnroll; ++u) {
       const Vec w = load_lanes(row + k + u * kLanes);
       for (int m = 0; m < M; ++m)
@@ -49,8 +61,9 @@ inline void multiply_row(T* out, int64_t out_stride, const float* input, int64_t
 }
 
 template <int M, typename T>
-inline void multiply_rows(T* out, int64_t out_stride, const float* input, int64_t input_stride,
-                          const T* weight, int64_t weight_stride, int64_t rows, int64_t in) {
+[[gnu::flatten]] inline void multiply_rows(T* out, int64_t out_stride, const float* input,
+                                           int64_t input_stride, const T* weight,
+                                           int64_t weight_stride, int64_t rows, int64_t in) {
   for (int64_t n = 0; n < rows; ++n)
     multiply_row<M>(out + n, out_stride, input, input_stride, weight + n * weight_stride, in);
 }
@@ -59,9 +72,9 @@ inline void multiply_rows(T* out, int64_t out_stride, const float* input, int64_
 
 /// Copies rows as float32.
 template <typename T>
-void widen(float* out,      // [rows, width]
-           const T* input,  // [rows, width], rows input_stride apart
-           int64_t rows, int64_t width, int64_t input_stride) {
+[[gnu::flatten]] void widen(float* out,      // [rows, width]
+                            const T* input,  // [rows, width], rows input_stride apart
+                            int64_t rows, int64_t width, int64_t input_stride) {
   for (int64_t row = 0; row < rows; ++row, out += width, input += input_stride)
     for_steps(width, [=](int64_t i, auto count) {
       store(out + i, in_order<T>(load(input + i, count)), count);

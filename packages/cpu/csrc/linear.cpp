@@ -13,10 +13,10 @@
 
 namespace vllm_ops::cpu {
 
-VLLM_OPS_CPU_KERNEL(widen, float* out, const T* input, int64_t rows, int64_t width,
+VLLM_OPS_CPU_KERNEL(skinny_linear_prepare, float* wide, const T* input, int64_t rows, int64_t width,
                     int64_t input_stride)
-VLLM_OPS_CPU_KERNEL(skinny_linear, T* out, const float* input, const T* weight, int64_t tokens,
-                    int64_t in, int64_t begin, int64_t end, int64_t out_stride,
+VLLM_OPS_CPU_KERNEL(skinny_linear, T* out, const T* input, const float* wide, const T* weight,
+                    int64_t tokens, int64_t in, int64_t begin, int64_t end, int64_t out_stride,
                     int64_t input_stride, int64_t weight_stride)
 
 void skinny_linear(Tensor& out, const Tensor& input, const Tensor& weight) {
@@ -41,23 +41,15 @@ void skinny_linear(Tensor& out, const Tensor& input, const Tensor& weight) {
 
   const int64_t tokens = x.size(0), in = x.size(1);
   dispatch_floating(x.dtype, [&]<typename T>() {
-    const auto widen = kernels::widen<T>.select();
+    const auto prepare = kernels::skinny_linear_prepare<T>.select();
     const auto kernel = kernels::skinny_linear<T>.select();
-    // Inputs are read once for every row of the weight, and converted once.
-    std::unique_ptr<float[]> wide;
-    const float* from = nullptr;
-    int64_t from_stride = in;
-    if constexpr (std::is_same_v<T, float>) {
-      from = x.as<float>();
-      from_stride = x_rows.stride;
-    } else {
-      wide.reset(new float[tokens * in]);
-      widen(wide.get(), x.as<T>(), tokens, in, x_rows.stride);
-      from = wide.get();
-    }
+    // The input is used again for every row of the weight, hence converted once.
+    const std::unique_ptr<float[]> wide(std::is_same_v<T, float> ? nullptr
+                                                                 : new float[tokens * in]);
+    prepare(wide.get(), x.as<T>(), tokens, in, x_rows.stride);
     parallel_for_bytes(w_rows.count, in * x.itemsize, [&](int64_t begin, int64_t end) {
-      kernel(o.as<T>(), from, w.as<T>(), tokens, in, begin, end, o_rows.stride, from_stride,
-             w_rows.stride);
+      kernel(o.as<T>(), x.as<T>(), wide.get(), w.as<T>(), tokens, in, begin, end, o_rows.stride,
+             x_rows.stride, w_rows.stride);
     });
   });
 }

@@ -14,6 +14,7 @@
 #include <cstring>
 #include <limits>
 
+#include "dot.h"
 #include "exp.h"
 #include "paged_attention.h"
 
@@ -34,23 +35,9 @@ constexpr int64_t kBlocksAhead = 3;
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-/// Sums of neighbouring lanes of a and b, one after the other.
-inline Vec add_neighbours(const Vec& a, const Vec& b) {
-  const auto [even, odd] = at::vec::deinterleave2(a, b);
-  return even + odd;
-}
-
 /// The same for four vectors, twice: lane i is the sum of four neighbours.
 inline Vec add_fours(const Vec (&v)[kRows]) {
   return add_neighbours(add_neighbours(v[0], v[1]), add_neighbours(v[2], v[3]));
-}
-
-/// Replaces `count` values by the sums of `group` neighbours each, a power of two; reads and writes
-/// whole vectors.
-inline void sum_groups(float* values, int64_t count, int64_t group) {
-  for (; group > 1; group /= 2, count /= 2)
-    for (int64_t i = 0; i < count; i += 2 * kLanes)
-      add_neighbours(Vec::loadu(values + i), Vec::loadu(values + i + kLanes)).store(values + i / 2);
 }
 
 inline float largest(const Vec& v) {
@@ -81,10 +68,19 @@ struct Run {
   uint32_t heads;     // bit h: head h of the group sees these keys
 };
 
+/// Elements of a piece of a query, repeated until they fill a vector.
+template <typename T>
+inline int64_t piece_width(const PagedLayout& layout) {
+  return std::max(layout.x, Dot<T>::kElements);
+}
+
+template <typename T>
+using Kept = typename Dot<T>::Kept;
+
 /// The query heads worked on together, and their working memory.
 struct Group {
   int64_t first, count;  // heads
-  float* queries;        // [count, pieces of x, max(x, kLanes)]: a piece is repeated over a vector
+  float* queries;        // [count, pieces, piece_width] of Kept<T>
   float* scores;         // [count, kChunk]
   float* sums;  // [count, ceil(head_size / kRows), kLanes]: kLanesPerRow lanes for each element
   int64_t queries_stride, sums_stride;  // from head to head
@@ -93,12 +89,12 @@ struct Group {
 
 template <typename T>
 inline void load_queries(Group& group, const T* query, const PagedLayout& layout) {
-  const int64_t width = std::max(layout.x, kLanes);
+  const int64_t width = piece_width<T>(layout);
   for (int64_t h = 0; h < group.count; ++h) {
     const T* const q = query + (group.first + h) * layout.head_size;
-    float* to = group.queries + h * group.queries_stride;
+    auto* to = reinterpret_cast<Kept<T>*>(group.queries + h * group.queries_stride);
     for (int64_t d = 0; d < layout.head_size; d += layout.x, to += width)
-      for (int64_t i = 0; i < width; ++i) to[i] = static_cast<float>(q[d + i % layout.x]);
+      for (int64_t i = 0; i < width; ++i) to[i] = static_cast<Kept<T>>(q[d + i % layout.x]);
   }
 }
 
@@ -117,10 +113,8 @@ struct Ahead {
 
  private:
   static void fetch(const T*& from, int64_t count) {
-    constexpr int kToRead = 0, kSecondLevel = 2;
-    constexpr int64_t kLine = 64 / sizeof(T);
     if (from == nullptr) return;
-    for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(from + i, kToRead, kSecondLevel);
+    prefetch(from, count);
     from += count;
   }
 };
@@ -130,20 +124,24 @@ struct Ahead {
 template <int H, bool kFull, typename T>
 inline void multiply_keys(Vec (&sums)[H][kRows], const Group& group, const T* keys,
                           int64_t available, const PagedLayout& layout, Ahead<T>& ahead) {
+  using D = Dot<T>;
   for (int h = 0; h < H; ++h)
     for (int r = 0; r < kRows; ++r) sums[h][r] = Vec(0.0f);
-  const int64_t width = std::max(layout.x, kLanes), piece = layout.block_size * layout.x;
+  const int64_t width = piece_width<T>(layout), piece = layout.block_size * layout.x;
   const int64_t pieces = layout.head_size / layout.x;
   const float* q = group.queries;
-  for (int64_t p = 0; p < pieces; ++p, keys += piece, q += width) {
-    ahead.fetch(kRows * kLanes);
+  for (int64_t p = 0; p < pieces;
+       ++p, keys += piece, q += width * sizeof(Kept<T>) / sizeof(float)) {
+    ahead.fetch(kRows * D::kElements);
     for (int r = 0; r < kRows; ++r) {
-      const Vec k = kFull ? load_lanes(keys + r * kLanes)
-                          : load_lanes(keys + r * kLanes,
-                                       std::clamp(available - r * kLanes, int64_t{0}, kLanes));
-      for (int h = 0; h < H; ++h)
-        sums[h][r] = at::vec::fmadd(
-            k, Vec::loadu(q + h * group.queries_stride + r * kLanes % width), sums[h][r]);
+      const int64_t i = r * D::kElements;
+      const auto k = kFull ? D::load(keys + i)
+                           : D::load(keys + i, std::clamp(available - i, int64_t{0}, D::kElements));
+      for (int h = 0; h < H; ++h) {
+        const auto* const piece_of_head =
+            reinterpret_cast<const Kept<T>*>(q + h * group.queries_stride);
+        sums[h][r] = D::multiply_add(k, piece_of_head + i % width, sums[h][r]);
+      }
     }
   }
 }
@@ -153,8 +151,8 @@ inline void multiply_keys(Vec (&sums)[H][kRows], const Group& group, const T* ke
 template <int H, typename T>
 [[gnu::flatten]] inline void score(const Group& group, const Run<T>& run, const PagedLayout& layout,
                                    Ahead<T> ahead) {
-  constexpr int64_t kStepElements = kRows * kLanes;
-  const int64_t steps = layout.x / kRows;  // for kLanes tokens
+  constexpr int64_t kStepElements = kRows * Dot<T>::kElements;
+  const int64_t steps = layout.x / Dot<T>::kPerLane / kRows;  // for kLanes tokens
   for (int64_t t = 0; t < run.count; t += kLanes) {
     alignas(64) float fours[H][16 / kRows * kLanes];
     const int64_t elements = std::min(kLanes, run.available - t) * layout.x;
@@ -380,7 +378,8 @@ inline void attend_part(const PagedAttention& call, int64_t sequence, int64_t kv
     Group group;
     group.first = kv_head * group_heads + done;
     group.count = std::min(kHeads, group_heads - done);
-    group.queries_stride = layout.head_size / layout.x * std::max(layout.x, kLanes);
+    group.queries_stride =
+        layout.head_size / layout.x * piece_width<T>(layout) * sizeof(Kept<T>) / sizeof(float);
     group.sums_stride = (layout.head_size + kRows - 1) / kRows * kLanes;
     group.queries = scratch;
     group.scores = group.queries + kHeads * group.queries_stride;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // skinny_linear: out[t, n] = sum over k of input[t, k] * weight[n, k], for few tokens t.
-// The weight is all there is to read, so it is read once, row after row as memory delivers it best:
-// several rows at a time would cost the prefetcher its streams. A row is multiplied with up to
-// kTokens tokens while it is in registers. float32 sums, one rounding at the end. Definition:
+// The weight is all there is to read, and it is read once. For one token a row at a time, in
+// sequence, as memory delivers it best; for more, two rows at a time, so that inputs, which are in
+// the cache, are loaded half as often. float32 sums, one rounding at the end. Definition:
 // torch.nn.functional.linear.
 
 #include <algorithm>
 
-#include "vec.h"
+#include "dot.h"
 
 namespace vllm_ops::cpu::kernels::VLLM_OPS_ISA_NAMESPACE {
 namespace {
@@ -17,83 +17,123 @@ namespace {
 constexpr int64_t kTokens = 8;
 /// Rows of the weight that stay in the cache while more tokens than kTokens come by.
 constexpr int64_t kBlock = 32;
+/// Bytes that the weight is fetched ahead. Processors fetch ahead in sequence by themselves, but
+/// one core then has too few lines under way to use all of the memory's bandwidth.
+constexpr int64_t kAhead = 8192;
 
-/// Fetches what is needed a while after `count` elements from `p` on. Processors fetch ahead in
-/// sequence by themselves, but one core then has too few lines under way to use all of the memory's
-/// bandwidth.
 template <typename T>
-inline void prefetch(const T* p, int64_t count) {
-  constexpr int kToRead = 0, kSecondLevel = 2;
-  constexpr int64_t kAhead = 8192 / sizeof(T), kLine = 64 / sizeof(T);
-  for (int64_t i = 0; i < count; i += kLine)
-    __builtin_prefetch(p + kAhead + i, kToRead, kSecondLevel);
-}
+using Kept = typename Dot<T>::Kept;
 
-/// One row of the weight times M tokens.
-template <int M, typename T>
-inline void multiply_row(T* out, int64_t out_stride, const float* input, int64_t input_stride,
-                         const T* row, int64_t in) {
+/// Sums in lanes of kLanes rows of the weight for each token: sums[token][row][lane].
+template <int M>
+using Sums = float[M][kLanes][kLanes];
+
+/// R rows of the weight, the first being number `row` of the sums, times M tokens.
+template <int M, int R, typename T>
+inline void multiply(Sums<M>& sums, int64_t row, const Kept<T>* input, int64_t input_stride,
+                     const T* weight, int64_t weight_stride, int64_t in) {
+  using D = Dot<T>;
+  constexpr int64_t kStep = D::kElements;
   constexpr int kUnroll =
-      M >= 4 ? 1 : 4 / M;  // at least four sums side by side hide the latency of the additions
-  Vec sums[M][kUnroll];
-  for (int m = 0; m < M; ++m)
-    for (int u = 0; u < kUnroll; ++u) sums[m][u] = Vec(0.0f);
+      std::max(1, 4 / (M * R));  // at least four sums side by side hide the latency of additions
+  Vec lanes[R][M][kUnroll];
+  for (auto& of_row : lanes)
+    for (auto& of_token : of_row)
+      for (Vec& sum : of_token) sum = Vec(0.0f);
+  const auto step = [&](int64_t k, int u) {
+    typename D::Vector w[R];
+    for (int r = 0; r < R; ++r) {
+      const T* const p = weight + r * weight_stride + k;
+      w[r] = D::load(p);
+      prefetch(p + kAhead / sizeof(T), kStep);
+    }
+    for (int m = 0; m < M; ++m)
+      for (int r = 0; r < R; ++r)
+        lanes[r][m][u] = D::multiply_add(w[r], input + m * input_stride + k, lanes[r][m][u]);
+  };
   int64_t k = 0;
-  for (; k + kUnroll * kLanes <= in; k += kUnroll * kLanes) {
-    prefetch(row + k, kUnroll * kLanes);
-    for (int u = 0; u < kUnroll; ++u) {
-      const Vec w = load_lanes(row + k + u * kLanes);
-      for (int m = 0; m < M; ++m)
-        sums[m][u] =
-            at::vec::fmadd(w, Vec::loadu(input + m * input_stride + k + u * kLanes), sums[m][u]);
+  for (; k + kUnroll * kStep <= in; k += kUnroll * kStep)
+    for (int u = 0; u < kUnroll; ++u) step(k + u * kStep, u);
+  for (; k + kStep <= in; k += kStep) step(k, 0);
+  if (const uint64_t count = static_cast<uint64_t>(in) % kStep; count > 0) {
+    for (int m = 0; m < M; ++m) {
+      alignas(64) Kept<T> rest[kStep] = {};
+      std::copy_n(input + m * input_stride + k, count, rest);
+      for (int r = 0; r < R; ++r)
+        lanes[r][m][0] =
+            D::multiply_add(D::load(weight + r * weight_stride + k, count), rest, lanes[r][m][0]);
     }
   }
-  for (; k < in; k += kLanes) {
-    const int64_t count = std::min(kLanes, in - k);
-    const Vec w = load_lanes(row + k, count);
-    for (int m = 0; m < M; ++m)
-      sums[m][0] = at::vec::fmadd(w, load_lanes(input + m * input_stride + k, count), sums[m][0]);
-  }
-  for (int m = 0; m < M; ++m) {
-    for (int u = 1; u < kUnroll; ++u) sums[m][0] = sums[m][0] + sums[m][u];
-    out[m * out_stride] = static_cast<T>(sum(sums[m][0]));
+  for (int r = 0; r < R; ++r) {
+    for (int m = 0; m < M; ++m) {
+      Vec total = lanes[r][m][0];
+      for (int u = 1; u < kUnroll; ++u) total = total + lanes[r][m][u];
+      total.store(sums[m][row + r]);
+    }
   }
 }
 
+/// `rows` rows of the weight times M tokens.
 template <int M, typename T>
-[[gnu::flatten]] inline void multiply_rows(T* out, int64_t out_stride, const float* input,
+[[gnu::flatten]] inline void multiply_rows(T* out, int64_t out_stride, const Kept<T>* input,
                                            int64_t input_stride, const T* weight,
                                            int64_t weight_stride, int64_t rows, int64_t in) {
-  for (int64_t n = 0; n < rows; ++n)
-    multiply_row<M>(out + n, out_stride, input, input_stride, weight + n * weight_stride, in);
+  constexpr int R = M == 1 ? 1 : 2;
+  alignas(64) Sums<M> sums = {};
+  for (int64_t n = 0; n < rows; n += kLanes) {
+    const int64_t count = std::min(kLanes, rows - n);
+    int64_t row = 0;
+    for (; row + R <= count; row += R)
+      multiply<M, R>(sums, row, input, input_stride, weight + (n + row) * weight_stride,
+                     weight_stride, in);
+    for (; row < count; ++row)
+      multiply<M, 1>(sums, row, input, input_stride, weight + (n + row) * weight_stride,
+                     weight_stride, in);
+    for (int m = 0; m < M; ++m) {
+      sum_groups(sums[m][0], kLanes * kLanes, kLanes);
+      store(out + m * out_stride + n, from_order<T>(Pair{Vec::loadu(sums[m][0]), Vec(0.0f)}),
+            count);
+    }
+  }
 }
+
+template <typename T>
+constexpr bool kKeepsInput = std::is_same_v<Kept<T>, T>;
 
 }  // namespace
 
-/// Copies rows as float32.
+/// Copies the input as float32, where sums are made of such.
 template <typename T>
-[[gnu::flatten]] void widen(float* out,      // [rows, width]
-                            const T* input,  // [rows, width], rows input_stride apart
-                            int64_t rows, int64_t width, int64_t input_stride) {
-  for (int64_t row = 0; row < rows; ++row, out += width, input += input_stride)
-    for_steps(width, [=](int64_t i, auto count) {
-      store(out + i, in_order<T>(load(input + i, count)), count);
-    });
+[[gnu::flatten]] void skinny_linear_prepare(
+    float* wide,     // [rows, width]
+    const T* input,  // [rows, width], rows input_stride apart
+    int64_t rows, int64_t width, int64_t input_stride) {
+  if constexpr (!kKeepsInput<T>)
+    for (int64_t row = 0; row < rows; ++row, wide += width, input += input_stride)
+      for_steps(width, [=](int64_t i, auto count) {
+        store(wide + i, in_order<T>(load(input + i, count)), count);
+      });
 }
-VLLM_OPS_CPU_INSTANTIATE(widen)
+VLLM_OPS_CPU_INSTANTIATE(skinny_linear_prepare)
 
 template <typename T>
-void skinny_linear(T* out,              // [tokens, …], tokens out_stride apart
-                   const float* input,  // [tokens, in], tokens input_stride apart
-                   const T* weight,     // […, in], rows weight_stride apart
+void skinny_linear(T* out,             // [tokens, …], tokens out_stride apart
+                   const T* input,     // [tokens, in], tokens input_stride apart
+                   const float* wide,  // [tokens, in], by skinny_linear_prepare
+                   const T* weight,    // […, in], rows weight_stride apart
                    int64_t tokens, int64_t in, int64_t begin,
                    int64_t end,  // rows of the weight, elements of a token's output
                    int64_t out_stride, int64_t input_stride, int64_t weight_stride) {
-  for (int64_t n = begin; n < end; n += kBlock) {
+  const Kept<T>* from = nullptr;
+  if constexpr (kKeepsInput<T>)
+    from = input;
+  else
+    from = wide, input_stride = in;
+  for (int64_t n = begin; n < end;) {
     const int64_t rows = tokens > kTokens ? std::min(kBlock, end - n) : end - n;
     for (int64_t t = 0; t < tokens; t += kTokens) {
       const auto multiply = [&]<int M>() {
-        multiply_rows<M>(out + t * out_stride + n, out_stride, input + t * input_stride,
+        multiply_rows<M>(out + t * out_stride + n, out_stride, from + t * input_stride,
                          input_stride, weight + n * weight_stride, weight_stride, rows, in);
       };
       switch (std::min(kTokens, tokens - t)) {
@@ -123,7 +163,7 @@ void skinny_linear(T* out,              // [tokens, …], tokens out_stride apar
           break;
       }
     }
-    if (tokens <= kTokens) break;
+    n += rows;
   }
 }
 VLLM_OPS_CPU_INSTANTIATE(skinny_linear)

@@ -15,9 +15,9 @@ namespace vllm_ops::cpu {
 
 VLLM_OPS_CPU_KERNEL(skinny_linear_prepare, float* wide, const T* input, int64_t rows, int64_t width,
                     int64_t input_stride)
-VLLM_OPS_CPU_KERNEL(skinny_linear, T* out, const T* input, const float* wide, const T* weight,
-                    int64_t tokens, int64_t in, int64_t begin, int64_t end, int64_t out_stride,
-                    int64_t input_stride, int64_t weight_stride)
+VLLM_OPS_CPU_KERNEL(skinny_linear, void* out, bool out_is_float, const T* input, const float* wide,
+                    const T* weight, int64_t tokens, int64_t in, int64_t begin, int64_t end,
+                    int64_t out_stride, int64_t input_stride, int64_t weight_stride)
 
 void skinny_linear(Tensor& out, const Tensor& input, const Tensor& weight) {
   constexpr Check check("skinny_linear");
@@ -30,7 +30,9 @@ void skinny_linear(Tensor& out, const Tensor& input, const Tensor& weight) {
   check.rank(w, 2);
   check.size(w, 1, x.size(1), "the last dimension of 'input'");
   const Rows w_rows = check.rows(w);
-  check.same_dtype(o, x);
+  if (o.dtype != x.dtype && o.dtype != ScalarType::Float)
+    check.fail("out", text("dtype ", dtype_name(x.dtype), " as in 'input', or float32"),
+               dtype_name(o.dtype));
   check.rank(o, 2);
   check.size(o, 0, x.size(0), "the rows of 'input'");
   check.size(o, 1, w.size(0), "the rows of 'weight'");
@@ -48,8 +50,8 @@ void skinny_linear(Tensor& out, const Tensor& input, const Tensor& weight) {
                                                                  : new float[tokens * in]);
     prepare(wide.get(), x.as<T>(), tokens, in, x_rows.stride);
     parallel_for_bytes(w_rows.count, in * x.itemsize, [&](int64_t begin, int64_t end) {
-      kernel(o.as<T>(), x.as<T>(), wide.get(), w.as<T>(), tokens, in, begin, end, o_rows.stride,
-             x_rows.stride, w_rows.stride);
+      kernel(o.as<void>(), o.dtype == ScalarType::Float, x.as<T>(), wide.get(), w.as<T>(), tokens,
+             in, begin, end, o_rows.stride, x_rows.stride, w_rows.stride);
     });
   });
 }

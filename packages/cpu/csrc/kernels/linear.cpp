@@ -73,9 +73,9 @@ inline void multiply(Sums<M>& sums, int64_t row, const Kept<T>* input, int64_t i
   }
 }
 
-/// `rows` rows of the weight times M tokens.
-template <int M, typename T>
-[[gnu::flatten]] inline void multiply_rows(T* out, int64_t out_stride, const Kept<T>* input,
+/// `rows` rows of the weight times M tokens. Out is T or float32.
+template <int M, typename Out, typename T>
+[[gnu::flatten]] inline void multiply_rows(Out* out, int64_t out_stride, const Kept<T>* input,
                                            int64_t input_stride, const T* weight,
                                            int64_t weight_stride, int64_t rows, int64_t in) {
   constexpr int R = M == 1 ? 1 : 2;
@@ -91,7 +91,7 @@ template <int M, typename T>
                      weight_stride, in);
     for (int m = 0; m < M; ++m) {
       sum_groups(sums[m][0], kLanes * kLanes, kLanes);
-      store(out + m * out_stride + n, from_order<T>(Pair{Vec::loadu(sums[m][0]), Vec(0.0f)}),
+      store(out + m * out_stride + n, from_order<Out>(Pair{Vec::loadu(sums[m][0]), Vec(0.0f)}),
             count);
     }
   }
@@ -116,24 +116,17 @@ template <typename T>
 }
 VLLM_OPS_CPU_INSTANTIATE(skinny_linear_prepare)
 
-template <typename T>
-void skinny_linear(T* out,             // [tokens, …], tokens out_stride apart
-                   const T* input,     // [tokens, in], tokens input_stride apart
-                   const float* wide,  // [tokens, in], by skinny_linear_prepare
-                   const T* weight,    // […, in], rows weight_stride apart
-                   int64_t tokens, int64_t in, int64_t begin,
-                   int64_t end,  // rows of the weight, elements of a token's output
-                   int64_t out_stride, int64_t input_stride, int64_t weight_stride) {
-  const Kept<T>* from = nullptr;
-  if constexpr (kKeepsInput<T>)
-    from = input;
-  else
-    from = wide, input_stride = in;
+namespace {
+
+template <typename Out, typename T>
+inline void multiply_all(Out* out, int64_t out_stride, const Kept<T>* input, int64_t input_stride,
+                         const T* weight, int64_t weight_stride, int64_t tokens, int64_t in,
+                         int64_t begin, int64_t end) {
   for (int64_t n = begin; n < end;) {
     const int64_t rows = tokens > kTokens ? std::min(kBlock, end - n) : end - n;
     for (int64_t t = 0; t < tokens; t += kTokens) {
       const auto multiply = [&]<int M>() {
-        multiply_rows<M>(out + t * out_stride + n, out_stride, from + t * input_stride,
+        multiply_rows<M>(out + t * out_stride + n, out_stride, input + t * input_stride,
                          input_stride, weight + n * weight_stride, weight_stride, rows, in);
       };
       switch (std::min(kTokens, tokens - t)) {
@@ -165,6 +158,31 @@ void skinny_linear(T* out,             // [tokens, …], tokens out_stride apart
     }
     n += rows;
   }
+}
+
+}  // namespace
+
+template <typename T>
+void skinny_linear(
+    void* out,  // [tokens, …], tokens out_stride apart; float32 where out_is_float, else T
+    bool out_is_float,
+    const T* input,     // [tokens, in], tokens input_stride apart
+    const float* wide,  // [tokens, in], by skinny_linear_prepare
+    const T* weight,    // […, in], rows weight_stride apart
+    int64_t tokens, int64_t in, int64_t begin,
+    int64_t end,  // rows of the weight, elements of a token's output
+    int64_t out_stride, int64_t input_stride, int64_t weight_stride) {
+  const Kept<T>* from = nullptr;
+  if constexpr (kKeepsInput<T>)
+    from = input;
+  else
+    from = wide, input_stride = in;
+  if (out_is_float)
+    multiply_all(static_cast<float*>(out), out_stride, from, input_stride, weight, weight_stride,
+                 tokens, in, begin, end);
+  else
+    multiply_all(static_cast<T*>(out), out_stride, from, input_stride, weight, weight_stride,
+                 tokens, in, begin, end);
 }
 VLLM_OPS_CPU_INSTANTIATE(skinny_linear)
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { empty, hasKernel, ops, scope, type Tensor, torch } from '@vllm-ops/core'
+import { hasKernel, ops, scope, type Tensor, torch } from '@vllm-ops/core'
 
 /** How a linear layer multiplies by its weight `[outputs, inputs]`. */
 export interface LinearMethod {
@@ -28,17 +28,26 @@ export function createLinearMethod(weight: Tensor): LinearMethod {
   }
 }
 
-/** The method for the output head: `out` is float32 whatever the weight is. */
+/**
+ * The method for the output head: `out` is float32 whatever the weight is, and where `skinny_linear` is at hand it is not rounded
+ * to the weight's dtype on the way. In bfloat16 the best two logits are often the same number.
+ */
 export function createLogitsMethod(weight: Tensor): LinearMethod {
-  const method = createLinearMethod(weight)
-  if (weight.dtype === 'float32') return method
+  if (weight.dtype === 'float32') return createLinearMethod(weight)
+  const linear = torch.aten.linear
+  if (!hasSkinnyLinear(weight)) return { apply: (out, x) => scope(() => void out.copy_(linear(x, weight))) }
   return {
-    apply: (out, x, tokens) =>
-      scope(() => {
-        const rounded = empty([tokens, weight.shape[0]!], { dtype: weight.dtype, device: weight.device })
-        method.apply(rounded, x, tokens)
-        out.copy_(rounded)
-      }),
+    apply: (out, x, tokens) => {
+      if (tokens <= SKINNY_TOKENS) ops.skinny_linear(out, x, weight)
+      else scope(() => inSlices(out, x, tokens, (o, i) => ops.skinny_linear(o, i, weight)))
+    },
+  }
+}
+
+function inSlices(out: Tensor, x: Tensor, tokens: number, apply: (out: Tensor, x: Tensor) => void): void {
+  for (let start = 0; start < tokens; start += SKINNY_TOKENS) {
+    const length = Math.min(SKINNY_TOKENS, tokens - start)
+    apply(out.narrow(0, start, length), x.narrow(0, start, length))
   }
 }
 

@@ -8,8 +8,11 @@
 // into libtorch.
 #pragma once
 
-#include <torch/csrc/stable/tensor.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/c/shim.h>
+#include <torch/headeronly/util/shim_utils.h>
 #include <vllm_ops/dtype.h>
+#include <vllm_ops/tensor.h>
 
 #include <array>
 #include <cstdint>
@@ -20,8 +23,6 @@
 #include <type_traits>
 
 namespace vllm_ops {
-
-using torch::stable::Tensor;
 
 /// Joins strings and numbers into one message text.
 template <typename... Parts>
@@ -115,14 +116,19 @@ struct Rows {
 
 namespace detail {
 
-/// libtorch's number for a dtype as a ScalarType; Undefined where this header has no name for it.
-inline ScalarType dtype_from_libtorch(int32_t code) {
+/// What is known of a dtype by libtorch's number for it.
+struct DTypeEntry {
+  ScalarType dtype = ScalarType::Undefined;  // for which this header has no name
+  int64_t itemsize = 1;
+};
+
+inline DTypeEntry dtype_entry(int32_t number) {
   // The numbers are libtorch's own and only its functions tell them: they are asked once.
-  static const std::array<ScalarType, 64> table = [] {
-    std::array<ScalarType, 64> entries;
-    entries.fill(ScalarType::Undefined);
-    const auto set = [&entries](int32_t number, ScalarType dtype) {
-      if (number >= 0 && number < static_cast<int32_t>(entries.size())) entries[number] = dtype;
+  static const std::array<DTypeEntry, 64> table = [] {
+    std::array<DTypeEntry, 64> entries;
+    const auto set = [&entries](int32_t n, ScalarType dtype) {
+      if (n >= 0 && n < static_cast<int32_t>(entries.size()))
+        entries[n] = {dtype, static_cast<int64_t>(aoti_torch_dtype_element_size(n))};
     };
     set(aoti_torch_dtype_uint8(), ScalarType::Byte);
     set(aoti_torch_dtype_int8(), ScalarType::Char);
@@ -144,8 +150,7 @@ inline ScalarType dtype_from_libtorch(int32_t code) {
     set(aoti_torch_dtype_float8_e5m2(), ScalarType::Float8_e5m2);
     return entries;
   }();
-  return code >= 0 && code < static_cast<int32_t>(table.size()) ? table[code]
-                                                                : ScalarType::Undefined;
+  return number >= 0 && number < static_cast<int32_t>(table.size()) ? table[number] : DTypeEntry{};
 }
 
 /// The bytes of a tensor's contiguous rows, and a common divisor of the distances between them (0:
@@ -201,11 +206,17 @@ class Check {
                                      expected, ", received ", received));
   }
 
-  /// Reads an argument that the op does not write.
-  View input(const char* name, const Tensor& tensor) const { return view(name, tensor, false); }
+  /// Reads an argument that the op does not write: a Tensor, or a torch::stable::Tensor.
+  template <typename AnyTensor>
+  View input(const char* name, const AnyTensor& tensor) const {
+    return view(name, tensor.get(), false);
+  }
 
   /// Reads an argument that the op writes.
-  MutableView output(const char* name, Tensor& tensor) const { return {view(name, tensor, true)}; }
+  template <typename AnyTensor>
+  MutableView output(const char* name, AnyTensor& tensor) const {
+    return {view(name, tensor.get(), true)};
+  }
 
   /// A dtype that the kernels compute in.
   void floating(const View& v) const {
@@ -321,22 +332,23 @@ class Check {
   }
 
  private:
-  View view(const char* name, const Tensor& tensor, bool written) const {
-    const AtenTensorHandle handle = tensor.get();
+  View view(const char* name, AtenTensorHandle tensor, bool written) const {
     int32_t dtype = 0;
     int64_t *sizes = nullptr, *strides = nullptr, dim = 0;
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(handle, &dtype));
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_dim(handle, &dim));
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_sizes(handle, &sizes));
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_strides(handle, &strides));
-    const void* const data = written ? tensor.mutable_data_ptr() : tensor.const_data_ptr();
-    return {name,
-            data,
-            sizes,
-            strides,
-            dim,
-            detail::dtype_from_libtorch(dtype),
-            static_cast<int64_t>(aoti_torch_dtype_element_size(dtype))};
+    void* data = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(tensor, &dtype));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_dim(tensor, &dim));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_sizes(tensor, &sizes));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_strides(tensor, &strides));
+    if (written) {
+      TORCH_ERROR_CODE_CHECK(torch_get_mutable_data_ptr(tensor, &data));
+    } else {
+      const void* read_only = nullptr;
+      TORCH_ERROR_CODE_CHECK(torch_get_const_data_ptr(tensor, &read_only));
+      data = const_cast<void*>(read_only);
+    }
+    const detail::DTypeEntry entry = detail::dtype_entry(dtype);
+    return {name, data, sizes, strides, dim, entry.dtype, entry.itemsize};
   }
 
   const char* op_;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <torch/csrc/stable/library.h>
+#include <vllm_ops/box.h>
 #include <vllm_ops/schema.h>
 #include <vllm_ops/schemas.h>
 
@@ -18,7 +19,7 @@
           ::vllm_ops::schema::compare<decltype(function)>(::vllm_ops::schemas::op, #op)           \
               .position>::value);                                                                 \
   STABLE_TORCH_LIBRARY_IMPL(vllm_ops, dispatch_key, library) {                                    \
-    library.impl(#op, TORCH_BOX(&function));                                                      \
+    library.impl(#op, &::vllm_ops::detail::Boxed<&function>::call);                               \
   }
 
 /// Marks a C function that the kernel library exports; everything else in it is hidden.

@@ -11,6 +11,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/Layout.h>
 #include <torch/headeronly/core/ScalarType.h>
+#include <vllm_ops/tensor.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -127,7 +128,9 @@ struct Tag {};
 
 /// The spellings of a C++ type in a schema, `|` between them. A type without an overload cannot
 /// cross the stable ABI.
+consteval std::string_view spelling(Tag<vllm_ops::Tensor>) { return "Tensor"; }
 consteval std::string_view spelling(Tag<torch::stable::Tensor>) { return "Tensor"; }
+consteval std::string_view spelling(Tag<std::optional<vllm_ops::Tensor>>) { return "Tensor?"; }
 consteval std::string_view spelling(Tag<std::optional<torch::stable::Tensor>>) { return "Tensor?"; }
 consteval std::string_view spelling(Tag<std::vector<torch::stable::Tensor>>) { return "Tensor[]"; }
 consteval std::string_view spelling(Tag<int64_t>) { return "int|SymInt"; }

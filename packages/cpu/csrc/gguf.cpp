@@ -16,8 +16,8 @@ namespace vllm_ops::cpu {
 
 VLLM_OPS_CPU_KERNEL(ggml_dequantize, T* out, const uint8_t* blocks, GgmlType type, int64_t count)
 
-Tensor ggml_dequantize(const Tensor& W, int64_t type, int64_t m, int64_t n,
-                       std::optional<ScalarType> dtype) {
+torch::stable::Tensor ggml_dequantize(const torch::stable::Tensor& W, int64_t type, int64_t m,
+                                      int64_t n, std::optional<ScalarType> dtype) {
   constexpr Check check("ggml_dequantize");
   const View w = check.input("W", W);
   const std::optional<GgmlBlock> block = ggml_block(type);
@@ -46,7 +46,7 @@ Tensor ggml_dequantize(const Tensor& W, int64_t type, int64_t m, int64_t n,
     check.fail("dtype", "float32, float16 or bfloat16", dtype_name(out_dtype));
 
   const int64_t shape[] = {m, n};
-  Tensor out = torch::stable::new_empty(W, {shape, 2}, out_dtype);
+  torch::stable::Tensor out = torch::stable::new_empty(W, {shape, 2}, out_dtype);
   const MutableView o = check.output("the result", out);
   dispatch_floating(out_dtype, [&]<typename T>() {
     const auto kernel = kernels::ggml_dequantize<T>.select();

@@ -18,6 +18,10 @@ template <bool kStream, typename T>
                                                int64_t out_stride, int64_t input_stride) {
   for (int64_t row = 0; row < rows; ++row, out += out_stride, input += input_stride) {
     for_steps(width, [=](int64_t i, auto count) {
+      if constexpr (kStream) {
+        prefetch(input + i + kAhead<T>, kStep);
+        prefetch(input + width + i + kAhead<T>, kStep);
+      }
       const Pair gate = load(input + i, count), up = load(input + width + i, count);
       write<kStream>(out + i, Pair{silu<T>(gate.lo) * up.lo, silu<T>(gate.hi) * up.hi}, count);
     });

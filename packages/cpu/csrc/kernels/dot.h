@@ -59,12 +59,4 @@ inline void sum_groups(float* values, int64_t count, int64_t group) {
       add_neighbours(Vec::loadu(values + i), Vec::loadu(values + i + kLanes)).store(values + i / 2);
 }
 
-/// Fetches `count` elements into the second-level cache.
-template <typename T>
-inline void prefetch(const T* from, int64_t count) {
-  constexpr int kToRead = 0, kSecondLevel = 2;
-  constexpr int64_t kLine = 64 / sizeof(T);
-  for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(from + i, kToRead, kSecondLevel);
-}
-
 }  // namespace vllm_ops::cpu::kernels::VLLM_OPS_ISA_NAMESPACE

@@ -17,10 +17,6 @@ namespace {
 constexpr int64_t kTokens = 8;
 /// Rows of the weight that stay in the cache while more tokens than kTokens come by.
 constexpr int64_t kBlock = 32;
-/// Bytes that the weight is fetched ahead. Processors fetch ahead in sequence by themselves, but
-/// one core then has too few lines under way to use all of the memory's bandwidth.
-constexpr int64_t kAhead = 8192;
-
 template <typename T>
 using Kept = typename Dot<T>::Kept;
 
@@ -45,7 +41,7 @@ inline void multiply(Sums<M>& sums, int64_t row, const Kept<T>* input, int64_t i
     for (int r = 0; r < R; ++r) {
       const T* const p = weight + r * weight_stride + k;
       w[r] = D::load(p);
-      prefetch(p + kAhead / sizeof(T), kStep);
+      prefetch(p + kAhead<T>, kStep);
     }
     for (int m = 0; m < M; ++m)
       for (int r = 0; r < R; ++r)

@@ -12,12 +12,15 @@ namespace {
 
 template <typename T>
 inline void rotate_neox(T* token,                    // [heads, head_size]
+                        const T* next,               // the next token; null behind the last one
                         const T* cos, const T* sin,  // [half]
                         int64_t half, int64_t heads, int64_t head_size) {
   for_steps(half, [=](int64_t i, auto count) {
     const Pair c = load(cos + i, count), s = load(sin + i, count);
     T* px = token + i;
+    const bool first = i == 0 && next != nullptr;
     for (int64_t head = 0; head < heads; ++head, px += head_size) {
+      if (first) prefetch(next + head * head_size, head_size);
       T* const py = px + half;
       const Pair x = load(px, count), y = load(py, count);
       store(px,
@@ -31,12 +34,14 @@ inline void rotate_neox(T* token,                    // [heads, head_size]
 }
 
 template <typename T>
-inline void rotate_gptj(T* token, const T* cos, const T* sin, int64_t half, int64_t heads,
-                        int64_t head_size) {
+inline void rotate_gptj(T* token, const T* next, const T* cos, const T* sin, int64_t half,
+                        int64_t heads, int64_t head_size) {
   const auto step = [=](int64_t i, auto count) {  // count elements are count / 2 pairs
     const Vec c = load_lanes(cos + i / 2, count / 2), s = load_lanes(sin + i / 2, count / 2);
     T* p = token + i;
+    const bool first = i == 0 && next != nullptr;
     for (int64_t head = 0; head < heads; ++head, p += head_size) {
+      if (first) prefetch(next + head * head_size, head_size);
       const auto [x, y] = even_and_odd<T>(load(p, count));
       const Pair turned{at::vec::fmsub(x, c, y * s), at::vec::fmadd(y, c, x * s)};
       store(p, from_even_and_odd<T>(turned), count);
@@ -57,10 +62,11 @@ template <typename T>
   const int64_t half = rot_dim / 2;
   for (int64_t token = 0; token < tokens; ++token, states += token_stride) {
     const T* const cos = cos_sin_cache + positions[token] * rot_dim;
+    const T* const next = token + 1 < tokens ? states + token_stride : nullptr;
     if (is_neox)
-      rotate_neox(states, cos, cos + half, half, heads, head_size);
+      rotate_neox(states, next, cos, cos + half, half, heads, head_size);
     else
-      rotate_gptj(states, cos, cos + half, half, heads, head_size);
+      rotate_gptj(states, next, cos, cos + half, half, heads, head_size);
   }
 }
 VLLM_OPS_CPU_INSTANTIATE(rotary_embedding)

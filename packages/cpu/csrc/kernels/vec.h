@@ -59,7 +59,6 @@ inline To bits_as(const From& from) {
   return to;
 }
 
-inline Pair widen(const Elements<float>& lo, const Elements<float>& hi) { return {lo, hi}; }
 inline Pair widen(const Elements<Half>& v) {
   const auto [lo, hi] = at::vec::convert_half_float(v);
   return {lo, hi};
@@ -115,21 +114,21 @@ inline Elements<BFloat16> narrow<BFloat16>(const Pair& v) {
       _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
                        21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   return _mm512_permutexvar_epi16(interleaved, bits_as<__m512i>(halves));
-#else
+#elif defined(CPU_CAPABILITY_AVX512) || defined(CPU_CAPABILITY_AVX2)
 #if defined(CPU_CAPABILITY_AVX512)
   const bool has_nan = _mm512_cmp_ps_mask(v.lo, v.hi, _CMP_UNORD_Q) != 0;
-#elif defined(CPU_CAPABILITY_AVX2)
-  const bool has_nan = _mm256_movemask_ps(_mm256_cmp_ps(v.lo, v.hi, _CMP_UNORD_Q)) != 0;
 #else
-  const bool has_nan = sum(v.lo + v.hi) != sum(v.lo + v.hi);  // or infinities of both signs
+  const bool has_nan = _mm256_movemask_ps(_mm256_cmp_ps(v.lo, v.hi, _CMP_UNORD_Q)) != 0;
 #endif
   if (__builtin_expect(has_nan, 0)) return narrow_any(v);
   const auto rounded = [](const Vec& x) {
     const Int bits = bits_as<Int>(x);
     return bits + Int(0x7fff) + ((bits >> Int(16)) & Int(1));
   };
-  return bits_as<Elements<BFloat16>>(((rounded(v.lo) >> Int(16)) & Int(0xffff)) |
-                                     (rounded(v.hi) & Int(-65536)));
+  const Int even = (rounded(v.lo) >> Int(16)) & Int(0xffff), odd = rounded(v.hi) & Int(-65536);
+  return bits_as<Elements<BFloat16>>(even | odd);
+#else
+  return narrow_any(v);
 #endif
 }
 
@@ -165,29 +164,41 @@ inline Pair rounded(const Pair& v) {
 /// Between a Pair as `load<T>` gives it and its elements in order, first half and second half.
 template <typename T>
 inline Pair in_order(const Pair& v) {
-  if constexpr (!std::is_same_v<T, BFloat16>) return v;
-  const auto [lo, hi] = at::vec::interleave2(v.lo, v.hi);
-  return {lo, hi};
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    const auto [lo, hi] = at::vec::interleave2(v.lo, v.hi);
+    return {lo, hi};
+  } else {
+    return v;
+  }
 }
 template <typename T>
 inline Pair from_order(const Pair& v) {
-  if constexpr (!std::is_same_v<T, BFloat16>) return v;
-  const auto [even, odd] = at::vec::deinterleave2(v.lo, v.hi);
-  return {even, odd};
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    const auto [even, odd] = at::vec::deinterleave2(v.lo, v.hi);
+    return {even, odd};
+  } else {
+    return v;
+  }
 }
 
 /// Between a Pair as `load<T>` gives it and its even and odd elements.
 template <typename T>
 inline Pair even_and_odd(const Pair& v) {
-  if constexpr (std::is_same_v<T, BFloat16>) return v;
-  const auto [even, odd] = at::vec::deinterleave2(v.lo, v.hi);
-  return {even, odd};
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return v;
+  } else {
+    const auto [even, odd] = at::vec::deinterleave2(v.lo, v.hi);
+    return {even, odd};
+  }
 }
 template <typename T>
 inline Pair from_even_and_odd(const Pair& v) {
-  if constexpr (std::is_same_v<T, BFloat16>) return v;
-  const auto [lo, hi] = at::vec::interleave2(v.lo, v.hi);
-  return {lo, hi};
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return v;
+  } else {
+    const auto [lo, hi] = at::vec::interleave2(v.lo, v.hi);
+    return {lo, hi};
+  }
 }
 
 /// Loads one vector of `kLanes` elements as float32.
@@ -207,6 +218,20 @@ inline Vec load_lanes(const Half* p) {
 template <typename T>
 inline Vec load_lanes(const T* p, int64_t count) {
   return count == kLanes ? load_lanes(p) : in_order<T>(load(p, count)).lo;
+}
+
+/// How far ahead of their use elements that come from memory in sequence are best fetched.
+/// Processors fetch ahead by themselves, but one core then has too few lines under way to use all
+/// of the memory's bandwidth.
+template <typename T>
+inline constexpr int64_t kAhead = 8192 / sizeof(T);
+
+/// Fetches `count` elements into the second-level cache.
+template <typename T>
+inline void prefetch(const T* from, int64_t count) {
+  constexpr int kToRead = 0, kSecondLevel = 2;
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(from + i, kToRead, kSecondLevel);
 }
 
 /// Whether rows of T from `p` on, `stride` elements apart, can be stored by `stream`.

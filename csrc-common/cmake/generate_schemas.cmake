@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # cmake -DCARDS=<;-list of .ts files> -DOUTPUT=<schemas.h> -P generate_schemas.cmake
-# Writes the schema of every op card as a C++ constant. A card holds it as one line: `schema: '<schema>'`.
+# Writes the schema of every op card as a C++ constant. A card holds it as one literal: `schema: '<schema>'`.
 # The header is touched only when its text changes, so that an edited comment in a card compiles nothing anew.
 
 cmake_minimum_required(VERSION 3.22)
@@ -19,9 +19,9 @@ foreach(card IN LISTS CARDS)
   file(READ "${card}" text)
   # CMake's lists would split at these; neither is part of a schema.
   string(REPLACE ";" "," text "${text}")
-  string(REGEX MATCHALL "schema: '[^'\n]+'" declarations "${text}")
+  string(REGEX MATCHALL "schema:[ \t\r\n]*'[^'\n]+'" declarations "${text}")
   foreach(declaration IN LISTS declarations)
-    string(REGEX REPLACE "^schema: '(.*)'$" "\\1" schema "${declaration}")
+    string(REGEX REPLACE "^schema:[ \t\r\n]*'(.*)'$" "\\1" schema "${declaration}")
     if(NOT schema MATCHES "^([A-Za-z_][A-Za-z0-9_]*)\\(.*\\) -> ")
       message(FATAL_ERROR "${card}: '${schema}' is no schema of the form `name(…) -> …`")
     endif()

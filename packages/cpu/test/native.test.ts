@@ -18,9 +18,11 @@ const TIMEOUT = 240_000
 
 afterAll(() => rmSync(scratch, { recursive: true, force: true }))
 
-function run(command: string, ...args: string[]): { status: number | null; output: string } {
+/** Runs a command. CMake breaks its messages into lines anywhere, hence all white space counts as one space in `text`. */
+function run(command: string, ...args: string[]): { status: number | null; output: string; text: string } {
   const { status, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8' })
-  return { status, output: stdout + stderr }
+  const output = stdout + stderr
+  return { status, output, text: output.replaceAll(/\s+/g, ' ') }
 }
 
 describe('kernel libraries', () => {
@@ -62,8 +64,8 @@ describe('kernel libraries', () => {
   it('a library that needs more of libtorch than the stable ABI is not left behind', {
     timeout: TIMEOUT,
   }, () => {
-    const { status, output } = make('unstable_symbol')
-    expect(output).toMatch(/needs symbols outside PyTorch's stable ABI:\s+at::get_num_threads\(\)/)
+    const { status, text } = make('unstable_symbol')
+    expect(text).toContain("needs symbols outside PyTorch's stable ABI: at::get_num_threads()")
     expect(status).not.toBe(0)
     expect(() => statSync(made('unstable_symbol'))).toThrow('ENOENT')
   })
@@ -71,8 +73,8 @@ describe('kernel libraries', () => {
   it('code for one instruction set that may end up in the whole library does not link', {
     timeout: TIMEOUT,
   }, () => {
-    const { status, output } = make('stray_isa')
-    expect(output).toMatch(/may end up in the whole library[\s\S]*twice\(int\)/)
+    const { status, text } = make('stray_isa')
+    expect(text).toMatch(/code compiled for \w+ may end up in the whole library.*: twice\(int\)/)
     expect(status).not.toBe(0)
   })
 })
@@ -128,8 +130,8 @@ describe('schemas.h', () => {
     ['no schema', ['export {}'], 'no schema in the op cards'],
     ['a text that is none', ["schema: 'first'"], "'first' is no schema"],
   ])('refuses %s', (_, cards, message) => {
-    const { status, output } = generate(...cards)
-    expect(output.replaceAll(/\s+/g, ' ')).toContain(message)
+    const { status, text } = generate(...cards)
+    expect(text).toContain(message)
     expect(status).not.toBe(0)
   })
 })

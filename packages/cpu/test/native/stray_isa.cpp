@@ -4,6 +4,6 @@
 // instruction sets.
 inline __attribute__((noinline)) int twice(int x) { return 2 * x; }
 
-namespace VLLM_OPS_ISA_NAMESPACE {
+namespace demo::VLLM_OPS_ISA_NAMESPACE {
 int four_times(int x) { return twice(twice(x)); }
-}  // namespace VLLM_OPS_ISA_NAMESPACE
+}  // namespace demo::VLLM_OPS_ISA_NAMESPACE

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -23,86 +24,99 @@ namespace {
 /// Tokens that are written together at most.
 constexpr int64_t kMaxRun = 64;
 
-/// Keys and values are moved by vectors of 16 bytes, which every instruction set has, and of which
-/// pieces of keys are.
+/// Keys and values are moved in quarters of a cache line, 16 bytes, of which pieces of keys are
+/// too; by vectors of one quarter, or of four that go through everything side by side.
+constexpr int kQuarter = 16, kLine = 64;
 template <typename T>
-struct Tile {
-  static constexpr int64_t size = 16 / sizeof(T);
-  typedef T Row __attribute__((vector_size(16)));
-  Row rows[size];
-};
+constexpr int64_t kPerQuarter = kQuarter / sizeof(T);
 
-template <typename T>
-inline typename Tile<T>::Row load_row(const T* from) {
-  typename Tile<T>::Row row;
-  std::memcpy(&row, from, sizeof(row));
+template <typename T, int kBytes>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(kBytes)));
+};
+template <typename T, int kBytes>
+using Vector = typename VectorOf<T, kBytes>::type;
+
+template <int kBytes, typename T>
+inline Vector<T, kBytes> load_row(const T* from) {
+  Vector<T, kBytes> row;
+  std::memcpy(&row, from, kBytes);
   return row;
 }
 
-template <typename T>
-inline void store_row(T* to, const typename Tile<T>::Row& row) {
+template <typename T, typename Row>
+inline void store_row(T* to, const Row& row) {
   std::memcpy(to, &row, sizeof(row));
 }
 
-/// Two vectors one after the other.
-template <typename Row>
-inline auto joined(const Row& a, const Row& b) {
-  constexpr int n = sizeof(Row) / sizeof(a[0]);
-  if constexpr (n == 2)
-    return __builtin_shufflevector(a, b, 0, 1, 2, 3);
-  else
-    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
-}
-
-/// Stores a cache line, four vectors one after the other, past the caches. In one piece where
-/// possible: the line is complete at once then and need not be gathered.
-template <typename Row>
-inline void stream_line(void* to, const Row& a, const Row& b, const Row& c, const Row& d) {
-  typedef uint64_t Words __attribute__((vector_size(16)));
-#if defined(__AVX512F__)
-  const auto line = joined(joined((Words)a, (Words)b), joined((Words)c, (Words)d));
-  _mm512_stream_si512(static_cast<__m512i*>(to), (__m512i)line);
-#elif defined(__AVX2__)
-  _mm256_stream_si256(static_cast<__m256i*>(to), (__m256i)joined((Words)a, (Words)b));
-  _mm256_stream_si256(static_cast<__m256i*>(to) + 1, (__m256i)joined((Words)c, (Words)d));
-#else
-  const Words quarters[4] = {(Words)a, (Words)b, (Words)c, (Words)d};
-#if defined(__SSE2__)
-  for (int i = 0; i < 4; ++i) _mm_stream_si128(static_cast<__m128i*>(to) + i, (__m128i)quarters[i]);
-#else
-  std::memcpy(to, quarters, sizeof(quarters));
-#endif
-#endif
-}
-
-/// Replaces a and b by their interleaved low and high halves.
-inline void interleave(Tile<uint32_t>::Row& a, Tile<uint32_t>::Row& b) {
-  const auto low = __builtin_shufflevector(a, b, 0, 4, 1, 5),
-             high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-  a = low, b = high;
-}
-inline void interleave(Tile<uint16_t>::Row& a, Tile<uint16_t>::Row& b) {
-  const auto low = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-  const auto high = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+/// Replaces a and b by their low and high elements, interleaved; in each quarter for itself.
+template <typename Row, int... kElement>
+inline void interleave(Row& a, Row& b, std::integer_sequence<int, kElement...>) {
+  constexpr int n = kQuarter / sizeof(a[0]), all = sizeof...(kElement);
+  // Element e of the result, at place p of quarter q, comes from a where p is even and from b where
+  // it is odd.
+  const auto low =
+      __builtin_shufflevector(a, b, (kElement / n * n + kElement % n / 2 + kElement % 2 * all)...);
+  const auto high = __builtin_shufflevector(
+      a, b, (kElement / n * n + n / 2 + kElement % n / 2 + kElement % 2 * all)...);
   a = low, b = high;
 }
 
-/// A square tile, transposed: row i is column `column` + i of `from`.
-template <typename T>
-inline Tile<T> transposed(const T* const* from, int64_t column) {
-  constexpr int64_t n = Tile<T>::size;
-  Tile<T> tile, next;
-  for (int64_t i = 0; i < n; ++i) tile.rows[i] = load_row(from[i] + column);
-  // Interleaving rows i and i + n / 2, log2(n) times, is a transposition.
-  for (int64_t level = 1; level < n; level *= 2) {
-    for (int64_t i = 0; i < n / 2; ++i) {
-      auto a = tile.rows[i], b = tile.rows[i + n / 2];
-      interleave(a, b);
-      next.rows[2 * i] = a, next.rows[2 * i + 1] = b;
+/// A square tile in each quarter, transposed: row i holds column i of `from`, whose rows begin at
+/// element `column`; the next quarter the columns behind the first tile's, and so on.
+template <typename T, int kBytes>
+struct Tile {
+  static constexpr int64_t n = kPerQuarter<T>;
+  Vector<T, kBytes> rows[n];
+
+  Tile(const T* const* from, int64_t column) {
+    for (int64_t i = 0; i < n; ++i) rows[i] = load_row<kBytes>(from[i] + column);
+    // Interleaving rows i and i + n / 2, log2(n) times, is a transposition.
+    for (int64_t level = 1; level < n; level *= 2) {
+      Vector<T, kBytes> next[n];
+      for (int64_t i = 0; i < n / 2; ++i) {
+        auto a = rows[i], b = rows[i + n / 2];
+        interleave(a, b, std::make_integer_sequence<int, kBytes / sizeof(T)>{});
+        next[2 * i] = a, next[2 * i + 1] = b;
+      }
+      std::copy_n(next, n, rows);
     }
-    tile = next;
   }
-  return tile;
+};
+
+/// Stores a line past the caches.
+inline void stream_line(void* to, const Vector<uint64_t, kLine>& line) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(static_cast<__m512i*>(to), (__m512i)line);
+#elif defined(__SSE2__)
+  __m128i quarters[4];
+  std::memcpy(quarters, &line, sizeof(line));
+  for (int i = 0; i < 4; ++i) _mm_stream_si128(static_cast<__m128i*>(to) + i, quarters[i]);
+#else
+  std::memcpy(to, &line, sizeof(line));
+#endif
+}
+
+/// Stores the line of four quarters past the caches; of vectors of four quarters the line of all
+/// first ones, and at `stride` elements from it that of the second ones, and so on.
+template <typename T, typename Row>
+inline void stream_lines(T* to, int64_t stride, const Row& a, const Row& b, const Row& c,
+                         const Row& d) {
+  typedef Vector<uint64_t, sizeof(Row)> Words;
+  if constexpr (sizeof(Row) == kQuarter) {
+    const auto ab = __builtin_shufflevector((Words)a, (Words)b, 0, 1, 2, 3);
+    const auto cd = __builtin_shufflevector((Words)c, (Words)d, 0, 1, 2, 3);
+    stream_line(to, __builtin_shufflevector(ab, cd, 0, 1, 2, 3, 4, 5, 6, 7));
+  } else {
+    const auto ab01 = __builtin_shufflevector((Words)a, (Words)b, 0, 1, 8, 9, 2, 3, 10, 11);
+    const auto cd01 = __builtin_shufflevector((Words)c, (Words)d, 0, 1, 8, 9, 2, 3, 10, 11);
+    const auto ab23 = __builtin_shufflevector((Words)a, (Words)b, 4, 5, 12, 13, 6, 7, 14, 15);
+    const auto cd23 = __builtin_shufflevector((Words)c, (Words)d, 4, 5, 12, 13, 6, 7, 14, 15);
+    stream_line(to, __builtin_shufflevector(ab01, cd01, 0, 1, 2, 3, 8, 9, 10, 11));
+    stream_line(to + stride, __builtin_shufflevector(ab01, cd01, 4, 5, 6, 7, 12, 13, 14, 15));
+    stream_line(to + 2 * stride, __builtin_shufflevector(ab23, cd23, 0, 1, 2, 3, 8, 9, 10, 11));
+    stream_line(to + 3 * stride, __builtin_shufflevector(ab23, cd23, 4, 5, 6, 7, 12, 13, 14, 15));
+  }
 }
 
 /// One head of the keys of `count` tokens whose slots are neighbours.
@@ -110,9 +124,9 @@ template <typename T>
 inline void write_keys(T* block,  // [head_size / x, block_size, x], at the first token's position
                        const T* const* from,  // [count] pointers to [head_size]
                        int64_t count, const PagedLayout& layout) {
-  constexpr int64_t x = Tile<T>::size;
+  constexpr int64_t x = kPerQuarter<T>;
   for (int64_t d = 0; d < layout.head_size; d += x, block += layout.block_size * x)
-    for (int64_t t = 0; t < count; ++t) store_row(block + t * x, load_row(from[t] + d));
+    for (int64_t t = 0; t < count; ++t) store_row(block + t * x, load_row<kQuarter>(from[t] + d));
 }
 
 /// One head of the values of `count` tokens whose slots are neighbours.
@@ -120,11 +134,11 @@ template <typename T>
 inline void write_values(T* block,  // [head_size, block_size], at the first token's position
                          const T* const* from,  // [count] pointers to [head_size]
                          int64_t count, const PagedLayout& layout) {
-  constexpr int64_t n = Tile<T>::size;
+  constexpr int64_t n = kPerQuarter<T>;
   int64_t t = 0;
   for (; t + n <= count; t += n) {
     for (int64_t d = 0; d < layout.head_size; d += n) {
-      const Tile<T> tile = transposed(from + t, d);
+      const Tile<T, kQuarter> tile(from + t, d);
       for (int64_t i = 0; i < n; ++i)
         store_row(block + (d + i) * layout.block_size + t, tile.rows[i]);
     }
@@ -137,41 +151,82 @@ inline void write_values(T* block,  // [head_size, block_size], at the first tok
 /// want.
 template <typename T>
 inline bool has_whole_lines(const PagedLayout& layout) {
-  constexpr int64_t n = Tile<T>::size;
+  constexpr int64_t n = kPerQuarter<T>;
   return layout.block_size == 2 * n || layout.block_size % (4 * n) == 0;
 }
 
-/// As write_keys for all tokens of a block, past the caches.
+/// One head of tokens whose turn comes later. Its lines are fetched a few at a time, so that
+/// fetching and copying overlap: tokens lie far apart, and the processor does not foresee the next
+/// ones by itself.
 template <typename T>
-inline void stream_keys(T* block, const T* const* from, const PagedLayout& layout) {
-  constexpr int64_t x = Tile<T>::size;
-  for (int64_t d = 0; d < layout.head_size; d += x)
-    for (int64_t t = 0; t < layout.block_size; t += 4, block += 4 * x)
-      stream_line(block, load_row(from[t] + d), load_row(from[t + 1] + d),
-                  load_row(from[t + 2] + d), load_row(from[t + 3] + d));
+class Later {
+ public:
+  Later(const T* const* from, int64_t count, int64_t head, int64_t head_size)
+      : from_(from),
+        count_(count),
+        offset_(head * head_size),
+        end_(count > 0 ? offset_ + head_size : offset_) {}
+
+  void fetch(int64_t lines) {
+    constexpr int kToRead = 0, kSecondLevel = 2;
+    for (; lines > 0 && offset_ < end_; --lines) {
+      __builtin_prefetch(from_[token_] + offset_, kToRead, kSecondLevel);
+      if (++token_ == count_) token_ = 0, offset_ += kLine / sizeof(T);
+    }
+  }
+
+ private:
+  const T* const* from_;  // [count] pointers to [heads, head_size]
+  int64_t count_, offset_, end_, token_ = 0;
+};
+
+/// As write_keys for all tokens of a block, past the caches: elements from `d` on, as far as
+/// vectors of kBytes reach.
+template <int kBytes, typename T>
+inline int64_t stream_keys(T* block, const T* const* from, int64_t d, const PagedLayout& layout,
+                           Later<T>& later) {
+  constexpr int64_t step = kBytes / sizeof(T);
+  for (; d + step <= layout.head_size; d += step) {
+    later.fetch(layout.block_size * kBytes / kLine);
+    for (int64_t t = 0; t < layout.block_size; t += 4)
+      stream_lines(block + d * layout.block_size + t * layout.x, layout.x * layout.block_size,
+                   load_row<kBytes>(from[t] + d), load_row<kBytes>(from[t + 1] + d),
+                   load_row<kBytes>(from[t + 2] + d), load_row<kBytes>(from[t + 3] + d));
+  }
+  return d;
 }
 
-/// As write_values for all tokens of a block, past the caches.
-template <typename T>
-inline void stream_values(T* block, const T* const* from, const PagedLayout& layout) {
-  constexpr int64_t n = Tile<T>::size;
-  for (int64_t d = 0; d < layout.head_size; d += n, block += n * layout.block_size) {
-    if (layout.block_size == 2 * n) {  // two rows are a line
-      const Tile<T> a = transposed(from, d), b = transposed(from + n, d);
+/// As write_values for all tokens of a block, likewise.
+template <int kBytes, typename T>
+inline int64_t stream_values(T* block, const T* const* from, int64_t d, const PagedLayout& layout,
+                             Later<T>& later) {
+  constexpr int64_t n = kPerQuarter<T>, step = kBytes / sizeof(T);
+  const int64_t size = layout.block_size;
+  for (; d + step <= layout.head_size; d += step) {
+    later.fetch(size * kBytes / kLine);
+    if (size == 2 * n) {  // two rows are a line
+      const Tile<T, kBytes> a(from, d), b(from + n, d);
       for (int64_t i = 0; i < n; i += 2)
-        stream_line(block + i * layout.block_size, a.rows[i], b.rows[i], a.rows[i + 1],
-                    b.rows[i + 1]);
+        stream_lines(block + (d + i) * size, n * size, a.rows[i], b.rows[i], a.rows[i + 1],
+                     b.rows[i + 1]);
     } else {
-      for (int64_t t = 0; t < layout.block_size; t += 4 * n) {
-        const Tile<T> a = transposed(from + t, d), b = transposed(from + t + n, d);
-        const Tile<T> c = transposed(from + t + 2 * n, d), e = transposed(from + t + 3 * n, d);
+      for (int64_t t = 0; t < size; t += 4 * n) {
+        const Tile<T, kBytes> a(from + t, d), b(from + t + n, d), c(from + t + 2 * n, d),
+            e(from + t + 3 * n, d);
         for (int64_t i = 0; i < n; ++i)
-          stream_line(block + i * layout.block_size + t, a.rows[i], b.rows[i], c.rows[i],
-                      e.rows[i]);
+          stream_lines(block + (d + i) * size + t, n * size, a.rows[i], b.rows[i], c.rows[i],
+                       e.rows[i]);
       }
     }
   }
+  return d;
 }
+
+#if defined(__AVX512BW__)
+constexpr int kWide = kLine;
+#else
+constexpr int kWide = kQuarter;
+#endif
 
 /// Tokens of neighbouring slots in one block.
 template <typename T>
@@ -179,20 +234,6 @@ struct Run {
   int64_t slot = 0, count = 0;
   const T *keys[kMaxRun], *values[kMaxRun];  // [count] pointers to [heads, head_size]
 };
-
-/// Brings one head of the tokens of a run, at element `offset`, nearer to the core. They lie far
-/// apart, and the processor does not foresee that by itself.
-template <typename T>
-inline void prefetch(const Run<T>& run, int64_t offset, int64_t head_size) {
-  constexpr int64_t kLine = 64 / sizeof(T);
-  constexpr int kToRead = 0, kSecondLevel = 2;
-  for (int64_t t = 0; t < run.count; ++t) {
-    for (int64_t d = 0; d < head_size; d += kLine) {
-      __builtin_prefetch(run.keys[t] + offset + d, kToRead, kSecondLevel);
-      __builtin_prefetch(run.values[t] + offset + d, kToRead, kSecondLevel);
-    }
-  }
-}
 
 }  // namespace
 
@@ -225,13 +266,17 @@ void reshape_and_cache(
     const int64_t block = run.slot / layout.block_size, position = run.slot % layout.block_size;
     T* key_block = key_cache + block * layout.key_block_stride + position * layout.x;
     T* value_block = value_cache + block * layout.value_block_stride + position;
-    const bool whole =
-        past_caches && run.count == layout.block_size && run.count % Tile<T>::size == 0;
+    const bool whole = past_caches && run.count == layout.block_size && has_whole_lines<T>(layout);
     for (int64_t head = 0; head < layout.heads; ++head) {
-      prefetch(next, head * layout.head_size, layout.head_size);
       if (whole) {
-        stream_keys(key_block, run.keys, layout);
-        stream_values(value_block, run.values, layout);
+        Later<T> keys(next.keys, next.count, head, layout.head_size);
+        Later<T> values(next.values, next.count, head, layout.head_size);
+        stream_keys<kQuarter>(key_block, run.keys,
+                              stream_keys<kWide>(key_block, run.keys, 0, layout, keys), layout,
+                              keys);
+        stream_values<kQuarter>(value_block, run.values,
+                                stream_values<kWide>(value_block, run.values, 0, layout, values),
+                                layout, values);
       } else {
         write_keys(key_block, run.keys, run.count, layout);
         write_values(value_block, run.values, run.count, layout);

@@ -243,8 +243,8 @@ export const paged_attention_v1 = defineOp({
     // The lengths themselves are in the device's memory: this takes each sequence for the longest.
     const tokens = sequences * maxSeqLen
     const perToken = bytes(
-      { ...keyCache, shape: [kvHeads, headSize] },
-      { ...valueCache, shape: [kvHeads, headSize] },
+      { dtype: keyCache.dtype, shape: [kvHeads, headSize] },
+      { dtype: valueCache.dtype, shape: [kvHeads, headSize] },
     )
     return {
       flops: 4 * tokens * heads * headSize,

@@ -268,7 +268,7 @@ export const rotary_embedding = defineOp({
       2 * bytes(query, key) +
       Math.min(
         bytes(cosSinCache),
-        product(positions.shape) * bytes({ ...cosSinCache, shape: [width(cosSinCache)] }),
+        product(positions.shape) * bytes({ dtype: cosSinCache.dtype, shape: [width(cosSinCache)] }),
       ),
   }),
 })

@@ -27,16 +27,17 @@ inline uint32_t word_at(const uint8_t* p) {
   return bits;
 }
 
-// Each writes one block as float32.
+// Each writes one block as float32. Bytes may alias anything: the compiler has to be told that they
+// do not.
 
-inline void unpack_q4_0(float* w, const uint8_t* b) {
+inline void unpack_q4_0(float* __restrict w, const uint8_t* __restrict b) {
   const float d = half_at(b);
   const uint8_t* const q = b + 2;
   for (int i = 0; i < 16; ++i) w[i] = d * static_cast<float>((q[i] & 15) - 8);
   for (int i = 0; i < 16; ++i) w[i + 16] = d * static_cast<float>((q[i] >> 4) - 8);
 }
 
-inline void unpack_q4_1(float* w, const uint8_t* b) {
+inline void unpack_q4_1(float* __restrict w, const uint8_t* __restrict b) {
   const float d = half_at(b), m = half_at(b + 2);
   const uint8_t* const q = b + 4;
   for (int i = 0; i < 16; ++i) w[i] = d * static_cast<float>(q[i] & 15) + m;
@@ -44,29 +45,31 @@ inline void unpack_q4_1(float* w, const uint8_t* b) {
 }
 
 /// Bit i of `high` is the fifth bit of element i.
-inline void unpack_q5(float* w, float d, float m, uint32_t high, const uint8_t* q) {
+inline void unpack_q5(float* __restrict w, float d, float m, uint32_t high,
+                      const uint8_t* __restrict q) {
   for (int i = 0; i < 16; ++i)
     w[i] = d * static_cast<float>((q[i] & 15) | ((high >> i) & 1) << 4) + m;
   for (int i = 0; i < 16; ++i)
     w[i + 16] = d * static_cast<float>((q[i] >> 4) | ((high >> (i + 16)) & 1) << 4) + m;
 }
 
-inline void unpack_q5_0(float* w, const uint8_t* b) {
+inline void unpack_q5_0(float* __restrict w, const uint8_t* __restrict b) {
   const float d = half_at(b);
   unpack_q5(w, d, -16.0f * d, word_at(b + 2), b + 6);
 }
 
-inline void unpack_q5_1(float* w, const uint8_t* b) {
+inline void unpack_q5_1(float* __restrict w, const uint8_t* __restrict b) {
   unpack_q5(w, half_at(b), half_at(b + 2), word_at(b + 4), b + 8);
 }
 
-inline void unpack_q8_0(float* w, const uint8_t* b) {
+// Not inlined: within the loop over blocks GCC unrolls this one as a whole and leaves it scalar.
+[[gnu::noinline]] void unpack_q8_0(float* __restrict w, const uint8_t* __restrict b) {
   const float d = half_at(b);
   for (int i = 0; i < 32; ++i) w[i] = d * static_cast<float>(static_cast<int8_t>(b[2 + i]));
 }
 
 /// 16 groups of 16; a group's byte is its scale (low nibble) and its minimum.
-inline void unpack_q2_k(float* w, const uint8_t* b) {
+inline void unpack_q2_k(float* __restrict w, const uint8_t* __restrict b) {
   const uint8_t *scales = b, *q = b + 16;
   const float d = half_at(b + 80), dmin = half_at(b + 82);
   for (int group = 0; group < 16; ++group) {
@@ -81,7 +84,7 @@ inline void unpack_q2_k(float* w, const uint8_t* b) {
 
 /// 16 groups of 16 with signed scales of 6 bits: four low bits in nibbles, two high ones in the
 /// last four bytes.
-inline void unpack_q3_k(float* w, const uint8_t* b) {
+inline void unpack_q3_k(float* __restrict w, const uint8_t* __restrict b) {
   const uint8_t *high = b, *q = b + 32, *scales = b + 96;
   const float d = half_at(b + 108);
   for (int group = 0; group < 16; ++group) {
@@ -109,7 +112,7 @@ inline void scale_and_min(const uint8_t* packed, int group, float& scale, float&
 }
 
 /// 8 groups of 32.
-inline void unpack_q4_k(float* w, const uint8_t* b) {
+inline void unpack_q4_k(float* __restrict w, const uint8_t* __restrict b) {
   const float d = half_at(b), dmin = half_at(b + 2);
   for (int group = 0; group < 8; ++group) {
     float scale, min;
@@ -123,7 +126,7 @@ inline void unpack_q4_k(float* w, const uint8_t* b) {
 }
 
 /// As Q4_K, with a fifth bit: bit `group` of byte i in `high`.
-inline void unpack_q5_k(float* w, const uint8_t* b) {
+inline void unpack_q5_k(float* __restrict w, const uint8_t* __restrict b) {
   const float d = half_at(b), dmin = half_at(b + 2);
   const uint8_t* const high = b + 16;
   for (int group = 0; group < 8; ++group) {
@@ -139,7 +142,7 @@ inline void unpack_q5_k(float* w, const uint8_t* b) {
 }
 
 /// 16 groups of 16 with scales of 8 bits; runs of 32 elements share the bytes of their bits.
-inline void unpack_q6_k(float* w, const uint8_t* b) {
+inline void unpack_q6_k(float* __restrict w, const uint8_t* __restrict b) {
   const uint8_t *low = b, *high = b + 128, *scales = b + 192;
   const float d = half_at(b + 208);
   for (int group = 0; group < 16; ++group) {

@@ -46,7 +46,10 @@ template <bool kStream, typename T>
                                            int64_t input_stride) {
   for (int64_t row = 0; row < rows; ++row, out += out_stride, input += input_stride) {
     SumOfSquares squares;
-    for_steps(width, [&](int64_t i, auto count) { squares.add(load(input + i, count)); });
+    for_steps(width, [&](int64_t i, auto count) {
+      if constexpr (kStream) prefetch(input + i + kAhead<T>, kStep);
+      squares.add(load(input + i, count));
+    });
     normalize<kStream>(out, input, weight, scale_of(squares, width, epsilon), width);
   }
 }

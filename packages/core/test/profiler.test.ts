@@ -196,7 +196,9 @@ describe('Profiler', () => {
     // The test runner keeps the loop busy for some of the 100 ms.
     expect(idle).toBeGreaterThan(0.2 * took)
     expect(idle).toBeLessThan(took)
-    expect(phase).toMatchObject({ name: 'wait', total_cpu_us: 1e6 })
+    expect(phase!.name).toBe('wait')
+    // The parts of the total are doubles that depend on the real wait: their sum is a few units in the last place off.
+    expect(phase!.total_cpu_us).toBeCloseTo(1e6, 6)
   })
 
   it('names the phase of an unmarked profile as asked', async () => {

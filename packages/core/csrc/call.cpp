@@ -314,15 +314,16 @@ Napi::Object failure_object(Napi::Env env, const Failure& failure) {
   return object;
 }
 
+void export_raw(Napi::Env env, Napi::Object exports, const char* name, napi_callback callback) {
+  napi_value function;
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, &Environment::of(env), &function);
+  exports.Set(name, Napi::Value(env, function));
+}
+
 void export_call(Napi::Env env, Napi::Object exports) {
-  const auto raw = [&](const char* name, napi_callback callback) {
-    napi_value function;
-    napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, &Environment::of(env), &function);
-    exports.Set(name, Napi::Value(env, function));
-  };
-  raw("call", call);
-  raw("nop", nop);
-  raw("crossing", crossing);
+  export_raw(env, exports, "call", call);
+  export_raw(env, exports, "nop", nop);
+  export_raw(env, exports, "crossing", crossing);
   exports.Set("takeFailure", Napi::Function::New(env, take_failure, "takeFailure"));
   exports.Set("intern", Napi::Function::New(env, intern, "intern"));
   exports.Set("pass", Napi::Function::New(env, pass, "pass"));

@@ -10,6 +10,10 @@
 
 namespace vllm_ops {
 
+// Exports a function without node-addon-api's wrapper, for the hot paths: its data is the
+// Environment.
+void export_raw(Napi::Env env, Napi::Object exports, const char* name, napi_callback callback);
+
 // Registers the functions of each file on the addon's exports.
 void export_call(Napi::Env env, Napi::Object exports);
 void export_tensor(Napi::Env env, Napi::Object exports);

@@ -292,14 +292,9 @@ bool is_gone(const Environment& environment, const Loan& loan) {
 }
 
 void export_tensor(Napi::Env env, Napi::Object exports) {
-  const auto raw = [&](const char* name, napi_callback callback) {
-    napi_value function;
-    napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, &Environment::of(env), &function);
-    exports.Set(name, Napi::Value(env, function));
-  };
-  raw("track", track);
-  raw("release", release);
-  raw("describe", describe);
+  export_raw(env, exports, "track", track);
+  export_raw(env, exports, "release", release);
+  export_raw(env, exports, "describe", describe);
   exports.Set("bytes", Napi::Function::New(env, bytes, "bytes"));
   exports.Set("lend", Napi::Function::New(env, lend, "lend"));
   exports.Set("mapFile", Napi::Function::New(env, map_file, "mapFile"));

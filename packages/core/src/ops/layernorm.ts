@@ -13,6 +13,18 @@ function normalized(aten: Aten, x: Tensor, weight: Tensor, epsilon: number): Ten
 
 const WIDTHS = [1, 7, 8, 17, 63, 64, 65, 576, 1536, 4097]
 
+/** Shapes of the normalized tensor that every norm is tried on. */
+const SHAPES: readonly (readonly [name: string, shape: readonly number[]])[] = [
+  ...WIDTHS.map((hidden) => [`3 x ${hidden}`, [3, hidden]] as const),
+  ['no tokens', [0, 64]],
+  ['one dimension', [65]],
+  ['three dimensions', [2, 3, 65]],
+  ['1 x 4096', [1, 4096]],
+  ['1025 x 72', [1025, 72]],
+  // Enough for every thread, in shares of unequal size.
+  ['129 x 1536', [129, 1536]],
+]
+
 /** Rows whose mean of squares over- or underflows float16, or is far from what epsilon would leave unnoticed. */
 const ROW_SCALES = [1, 300, 1e-4, 3000, 0, 1e-3]
 
@@ -59,14 +71,7 @@ export const rms_norm = defineOp({
       weight: input(shape.slice(-1), dtype),
       epsilon,
     })
-    for (const hidden of WIDTHS) yield { name: `3 x ${hidden}`, args: call([3, hidden]) }
-    yield { name: 'no tokens', args: call([0, 64]) }
-    yield { name: 'one dimension', args: call([65]) }
-    yield { name: 'three dimensions', args: call([2, 3, 65]) }
-    yield { name: '1 x 4096', args: call([1, 4096]) }
-    yield { name: '1025 x 72', args: call([1025, 72]) }
-    // Enough for every thread, in shares of unequal size.
-    yield { name: '129 x 1536', args: call([129, 1536]) }
+    for (const [name, shape] of SHAPES) yield { name, args: call(shape) }
     yield { name: 'a large epsilon', args: call([3, 65], 0.5) }
     yield {
       name: 'large, small and zero rows',
@@ -177,14 +182,7 @@ export const fused_add_rms_norm = defineOp({
       weight: input(shape.slice(-1), dtype),
       epsilon,
     })
-    for (const hidden of WIDTHS) yield { name: `3 x ${hidden}`, args: call([3, hidden]) }
-    yield { name: 'no tokens', args: call([0, 64]) }
-    yield { name: 'one dimension', args: call([65]) }
-    yield { name: 'three dimensions', args: call([2, 3, 65]) }
-    yield { name: '1 x 4096', args: call([1, 4096]) }
-    yield { name: '1025 x 72', args: call([1025, 72]) }
-    // Enough for every thread, in shares of unequal size.
-    yield { name: '129 x 1536', args: call([129, 1536]) }
+    for (const [name, shape] of SHAPES) yield { name, args: call(shape) }
     yield { name: 'a large epsilon', args: call([3, 65], 0.5) }
     yield {
       name: 'large, small and zero rows',

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import {
   defineScope,
+  describeTensor,
   enterScope,
   exitScope,
   keep,
@@ -30,7 +31,7 @@ export abstract class Module<Args extends readonly unknown[] = never, Result = u
   #scope: ScopeId | undefined
 
   constructor(name: string, path: string, weight?: Tensor) {
-    const label = weight && `${weight.dtype}[${weight.shape.join(', ')}]`
+    const label = weight && describeTensor(weight.dtype, weight.shape)
     this.info = { class: name, path, weight: label }
   }
 

@@ -20,9 +20,11 @@ export async function run(command, args, env = process.env) {
       return await onTerminal(process.execPath, [join(ROOT, 'packages/cli/bin/vllm-ops.js'), 'demo', ...args])
     case 'bench':
       // npm starts scripts in the clone; relative paths of the user's mean where they called it.
-      return await onTerminal(process.execPath, [benchEntry(), ...args], {
+      return await onTerminal(process.execPath, [entryOf('bench'), ...args], {
         cwd: env.INIT_CWD ?? process.cwd(),
       })
+    case 'check':
+      return await onTerminal(process.execPath, [entryOf('checks'), ...args])
     case 'test':
       return await runTests(args, lint)
     case 'lint':
@@ -44,7 +46,12 @@ async function lint() {
   await quietly(process.execPath, [join(ROOT, 'scripts/clang-format.mjs')], 'Linting the native code', env)
 }
 
-function benchEntry() {
-  const { main } = JSON.parse(readFileSync(join(ROOT, 'bench/package.json'), 'utf8'))
-  return join(ROOT, 'bench', main)
+/**
+ * The program that a workspace package is.
+ *
+ * @param {string} folder
+ */
+function entryOf(folder) {
+  const { main } = JSON.parse(readFileSync(join(ROOT, folder, 'package.json'), 'utf8'))
+  return join(ROOT, folder, main)
 }

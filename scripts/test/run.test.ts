@@ -9,7 +9,7 @@ const RUN = fileURLToPath(new URL('../run.mjs', import.meta.url))
 test.for([[], ['no-such-command']])('%j: usage on stderr, exit code 2', (args) => {
   const { status, stdout, stderr } = spawnSync(process.execPath, [RUN, ...args], { encoding: 'utf8' })
   expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
-  expect(stderr).toMatch(/^usage: node scripts\/run.mjs demo\|test\|bench\|build\|lint/)
+  expect(stderr).toMatch(/^usage: node scripts\/run.mjs demo\|test\|bench\|check\|build\|lint/)
 })
 
 test("a tool's output is shown when it fails, and only then", async () => {

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Check } from './check'
+import { leak } from './leak'
+
+/** Every check, by name. */
+export const checks: readonly Check[] = [leak]

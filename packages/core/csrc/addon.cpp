@@ -126,6 +126,7 @@ Napi::Object start(Napi::Env env, Napi::Object exports) {
   exports.Set("cpuCapability", Napi::Function::New(env, cpu_capability, "cpuCapability"));
   export_call(env, exports);
   export_tensor(env, exports);
+  export_memory(env, exports);
   export_library(env, exports);
   export_profiler(env, exports);
   return exports;

@@ -17,6 +17,7 @@ void export_raw(Napi::Env env, Napi::Object exports, const char* name, napi_call
 // Registers the functions of each file on the addon's exports.
 void export_call(Napi::Env env, Napi::Object exports);
 void export_tensor(Napi::Env env, Napi::Object exports);
+void export_memory(Napi::Env env, Napi::Object exports);
 void export_library(Napi::Env env, Napi::Object exports);
 void export_profiler(Napi::Env env, Napi::Object exports);
 

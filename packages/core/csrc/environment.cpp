@@ -2,7 +2,24 @@
 
 #include "environment.h"
 
+#include <algorithm>
+
 namespace vllm_ops {
+
+void TensorTable::account(int64_t bytes) {
+  unreported += bytes;
+  allocated += bytes;
+  allocated_peak = std::max(allocated_peak, allocated);
+  ++owners;
+  ++owners_made;
+}
+
+void TensorTable::discharge(int64_t bytes) {
+  if (bytes == 0) return;
+  unreported -= bytes;
+  allocated -= bytes;
+  --owners;
+}
 
 Environment::Environment(napi_env napi) : env(napi), tensors(new TensorTable()) {}
 
@@ -57,7 +74,7 @@ double Environment::adopt(at::Tensor tensor, size_t others) {
   if (tensor.use_count() <= 1 + others && tensor.has_storage() &&
       tensor.storage().use_count() == 1 && tensor.device().is_cpu()) {
     entry.accounted = static_cast<int64_t>(tensor.storage().nbytes());
-    tensors->unreported += entry.accounted;
+    if (entry.accounted != 0) tensors->account(entry.accounted);
   }
   entry.tensor = std::move(tensor);
   return tensors->handles.insert(std::move(entry));

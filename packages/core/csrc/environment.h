@@ -96,8 +96,17 @@ struct Loan {
 struct TensorTable {
   HandleTable<TensorEntry> handles;
   int64_t unreported = 0;  // bytes allocated minus freed since V8 was told last
+  int64_t allocated = 0;   // bytes accounted to live handles, and the most that they were
+  int64_t allocated_peak = 0;
+  int64_t owners = 0;  // handles that memory is accounted to: now and ever
+  int64_t owners_made = 0;
   size_t finalizers = 0;
   bool closed = false;
+
+  // A handle that memory of the CPU is accounted to comes; one of `bytes` (0: another's memory)
+  // goes.
+  void account(int64_t bytes);
+  void discharge(int64_t bytes);
 };
 
 struct Environment {

@@ -29,7 +29,7 @@ class HandleTable {
     entry.value = std::move(value);
     entry.live = true;
     ++live_;
-    return static_cast<double>((static_cast<uint64_t>(entry.generation) << 32) | slot);
+    return handle_of(slot);
   }
 
   // The value of a handle, or nullptr when it was released or never existed.
@@ -64,6 +64,16 @@ class HandleTable {
 
   size_t live() const { return live_; }
 
+  // Every live handle, in no particular order.
+  std::vector<double> all() const {
+    std::vector<double> found;
+    found.reserve(live_);
+    for (size_t slot = 0; slot < slots_.size(); ++slot) {
+      if (slots_[slot].live) found.push_back(handle_of(static_cast<uint32_t>(slot)));
+    }
+    return found;
+  }
+
  private:
   static constexpr uint32_t kNone = 0xffffffffu;
   static constexpr uint32_t kLastGeneration = (1u << 21) - 1;
@@ -73,6 +83,11 @@ class HandleTable {
     uint32_t next = kNone;
     bool live = false;
   };
+
+  double handle_of(uint32_t slot) const {
+    return static_cast<double>((static_cast<uint64_t>(slots_[slot].generation) << 32) | slot);
+  }
+
   std::vector<Slot> slots_;
   uint32_t free_ = kNone;
   size_t live_ = 0;

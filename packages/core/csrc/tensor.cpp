@@ -23,7 +23,7 @@ void finalize_tensor(node_api_basic_env, void* data, void* hint) {
   auto* table = static_cast<TensorTable*>(hint);
   TensorEntry entry;
   if (table->handles.remove(static_cast<double>(reinterpret_cast<uintptr_t>(data)), entry)) {
-    table->unreported -= entry.accounted;
+    table->discharge(entry.accounted);
   }
   if (--table->finalizers == 0 && table->closed) delete table;
 }
@@ -53,7 +53,7 @@ napi_value release(napi_env env, napi_callback_info info) {
   Environment& environment = *static_cast<Environment*>(data);
   TensorEntry entry;
   if (environment.tensors->handles.remove(environment.values[0], entry)) {
-    environment.tensors->unreported -= entry.accounted;
+    environment.tensors->discharge(entry.accounted);
     entry = TensorEntry();
     environment.report_memory();
     environment.take_back();
@@ -262,18 +262,6 @@ Napi::Value map_file(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value live_tensors(const Napi::CallbackInfo& info) {
-  Environment& environment = Environment::of(info.Env());
-  return Napi::Number::New(info.Env(), static_cast<double>(environment.tensors->handles.live()));
-}
-
-// arrayBuffers(): how many ArrayBuffers over memory of tensors are remembered, for tests of that
-// memory.
-Napi::Value array_buffers(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(),
-                           static_cast<double>(Environment::of(info.Env()).array_buffers.size()));
-}
-
 }  // namespace
 
 const Loan* loan_of(const at::Tensor& tensor) {
@@ -298,8 +286,6 @@ void export_tensor(Napi::Env env, Napi::Object exports) {
   exports.Set("bytes", Napi::Function::New(env, bytes, "bytes"));
   exports.Set("lend", Napi::Function::New(env, lend, "lend"));
   exports.Set("mapFile", Napi::Function::New(env, map_file, "mapFile"));
-  exports.Set("liveTensors", Napi::Function::New(env, live_tensors, "liveTensors"));
-  exports.Set("arrayBuffers", Napi::Function::New(env, array_buffers, "arrayBuffers"));
 }
 
 }  // namespace vllm_ops

@@ -30,6 +30,7 @@ export {
   zeros,
 } from './factories'
 export { type DispatchKey, type Kernel, Library, loadLibrary } from './library'
+export { type LiveTensor, type MemoryStats, memory } from './memory'
 export type { OpArgument, OpOptions, OpOverload } from './operator'
 export {
   type AnyCard,

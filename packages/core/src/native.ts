@@ -53,6 +53,9 @@ export interface Addon {
   lend(buffer: ArrayBufferLike, byteOffset: number, byteLength: number): number
   mapFile(path: string): number
   liveTensors(): number
+  liveHandles(): Float64Array
+  hostMemory(): { allocated: number; allocatedPeak: number; allocations: number; allocationsMade: number }
+  resetHostPeak(): void
   arrayBuffers(): number
   define(namespace: string, schema: string): string
   loadLibrary(path: string): void

@@ -1,27 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import { inspect } from 'node:util'
-import { type DType, dtypeOf, dtypes, halfFloats, type TypedArray } from './dtype'
-import { textOf, values } from './encoding'
-import { ArgumentError, errorOf, VllmOpsError } from './errors'
+import { type Description, describeHandle, textOfDescription } from './description'
+import { type DType, dtypes, halfFloats, type TypedArray } from './dtype'
+import { values } from './encoding'
+import { ArgumentError, VllmOpsError } from './errors'
 import { native } from './native'
 import { callOperator } from './operator'
 import { formatElements } from './print'
 import { adoptIntoScope, removeFromScope } from './scope'
+import { noteDisposed, noteMade } from './tracking'
 
 /** Nested arrays of a tensor's elements, as deep as the tensor has dimensions. */
 export type NestedArray = number | bigint | boolean | NestedArray[]
-
-/** What `describe` finds about a tensor, at the moment of asking: an op may resize it. */
-interface Description {
-  readonly dtype: DType
-  readonly device: string
-  readonly shape: readonly number[]
-  readonly strides: readonly number[]
-  readonly itemsize: number
-  readonly numel: number
-  readonly storageOffset: number
-  readonly isContiguous: boolean
-}
 
 /**
  * A tensor of libtorch. It is made by ops and by the creation functions (`empty`, `tensor`, `fromTypedArray`, …), never by `new`.
@@ -40,6 +30,7 @@ export class Tensor {
     const tensor = new Tensor(handle)
     values[0] = handle
     native().track(tensor)
+    noteMade(handle)
     adoptIntoScope(tensor)
     return tensor
   }
@@ -50,21 +41,7 @@ export class Tensor {
   }
 
   #describe(what: string): Description {
-    values[0] = this.#handle
-    native().describe()
-    const ndim = values[0]!
-    if (ndim === -1) throw new ArgumentError(`Tensor.${what}`, 'self', 'a live tensor', 'a disposed tensor')
-    if (ndim < 0) throw errorOf(native().takeFailure())
-    return {
-      dtype: dtypeOf(values[1]!),
-      itemsize: values[2]!,
-      numel: values[3]!,
-      storageOffset: values[4]!,
-      isContiguous: values[5] === 1,
-      device: textOf(values[6]!),
-      shape: Array.from(values.subarray(8, 8 + ndim)),
-      strides: Array.from(values.subarray(8 + ndim, 8 + 2 * ndim)),
-    }
+    return describeHandle(this.#handle, what)
   }
 
   /** The type of the elements, by PyTorch's name. */
@@ -127,6 +104,7 @@ export class Tensor {
   dispose(): void {
     if (this.#handle === 0) return
     values[0] = this.#handle
+    noteDisposed(this.#handle)
     this.#handle = 0
     native().release()
     removeFromScope(this)
@@ -267,8 +245,7 @@ export class Tensor {
   /** `float32[2, 3]`, with the device where it isn't the CPU. */
   toString(): string {
     if (this.disposed) return 'disposed'
-    const { dtype, device, shape } = this.#describe('toString')
-    return `${dtype}[${shape.join(', ')}]${device === 'cpu' ? '' : ` on ${device}`}`
+    return textOfDescription(this.#describe('toString'))
   }
 
   /** What `console.log` shows: elements as PyTorch prints them, dtype, shape and device. */

@@ -4,6 +4,7 @@
 # namespace of its own (VLLM_OPS_ISA_NAMESPACE), and the library picks one at run time.
 
 set(_vllm_ops_check_isa_objects "${CMAKE_CURRENT_LIST_DIR}/check_isa_objects.cmake")
+set(_vllm_ops_common_include "${CMAKE_CURRENT_LIST_DIR}/../include")
 
 # The instruction sets for this processor, best last; `baseline` is what the library needs at least. For each: the
 # compiler's flags, the set that at::vec is told (CPU_CAPABILITY_<…>), and the name of at::vec's inline namespace, which
@@ -42,6 +43,7 @@ function(vllm_ops_isa_sources target)
       ${objects}
       PRIVATE VLLM_OPS_ISA_NAMESPACE=${isa} CPU_CAPABILITY=vllm_ops_${isa}
               CPU_CAPABILITY_${VLLM_OPS_ISA_CAPABILITY_${isa}})
+    target_include_directories(${objects} PRIVATE "${_vllm_ops_common_include}")
     target_link_libraries(${objects} PRIVATE vllm_ops::torch_headers)
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${objects}>)
     string(APPEND each " APPLY(${isa}, __VA_ARGS__)")

@@ -283,6 +283,25 @@ describe('the conformance suite', () => {
     expect([...failures.values()].filter((problem) => problem.includes("'out'"))).toHaveLength(14)
   })
 
+  it('does not look into working memory, but at what lies behind it', () => {
+    const right = rightly('paged_attention_v2')
+    const keeping = (places: (scratch: Tensor) => number) =>
+      failuresOf({
+        op: 'paged_attention_v2',
+        only: / > ALiBi$/,
+        kernel: (...args) => {
+          right(...args)
+          const [, , , scratch] = args
+          if (scratch instanceof Tensor) set(memory(scratch, 0, places(scratch)), 3)
+          return null
+        },
+      })
+    expect(keeping((scratch) => scratch.numel)).toEqual(new Map())
+    expect(keeping((scratch) => scratch.numel + 1).get('float32 > ALiBi')).toMatch(
+      /'tmp_out': wrote 1 elements behind its last one/,
+    )
+  })
+
   it('finds a result of another dtype', () => {
     const right = rightly('ggml_dequantize')
     const failures = failuresOf({

@@ -4,12 +4,12 @@
 
 #include <vllm_ops/check.h>
 #include <vllm_ops/kernel.h>
+#include <vllm_ops/paged_cache.h>
 
 #include <algorithm>
 #include <vector>
 
 #include "isa.h"
-#include "paged_cache.h"
 #include "parallel.h"
 
 namespace vllm_ops::cpu {

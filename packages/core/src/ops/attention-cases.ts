@@ -318,3 +318,69 @@ export function* rejects(dtype: FloatDType) {
     args: { ...good, blocksparse_vert_stride: 4, blocksparse_local_blocks: 1 },
   }
 }
+
+/** The tokens that `paged_attention_v2`'s working memory has a partition for. */
+export const PARTITION = 512
+
+type Call = ReturnType<typeof call>
+
+/** A call of `paged_attention_v2` out of one of `paged_attention_v1`. */
+export function withScratch(args: Call, dtype: FloatDType, spare = 0) {
+  const [sequences = 0, heads = 0, headSize = 0] = args.query.shape
+  const partitions = Math.ceil(args.max_seq_len / PARTITION) + spare
+  const { out, ...attention } = args
+  return {
+    out,
+    exp_sums: output([sequences, heads, partitions], 'float32'),
+    max_logits: output([sequences, heads, partitions], 'float32'),
+    tmp_out: output([sequences, heads, partitions, headSize], dtype),
+    ...attention,
+  }
+}
+
+/** Calls of `paged_attention_v2` that must work, beyond those of `paged_attention_v1`. */
+export function* partitionCases(dtype: FloatDType) {
+  const long = { heads: 4, kvHeads: 2, headSize: 64 }
+  yield {
+    name: 'one to five partitions',
+    args: withScratch(call(dtype, { ...long, lengths: [511, 512, 513, 2049, 0, 1] }), dtype),
+  }
+  const short = call(dtype, { ...long, lengths: [5, 700] })
+  yield { name: 'more partitions than needed', args: withScratch(short, dtype, 3) }
+  const tokens = { ...call(dtype, { ...long, lengths: [1500, 40] }), max_seq_len: 5000 }
+  yield { name: 'partitions for a maximal length far above', args: withScratch(tokens, dtype) }
+  const scratch = withScratch(call(dtype, { ...long, lengths: [1300, 900] }), dtype)
+  yield {
+    name: 'working memory misaligned',
+    args: {
+      ...scratch,
+      exp_sums: { ...scratch.exp_sums, offset: 1 },
+      max_logits: { ...scratch.max_logits, offset: 1 },
+      tmp_out: { ...scratch.tmp_out, offset: 1 },
+    },
+  }
+}
+
+/** Calls of `paged_attention_v2` whose working memory must be refused. */
+export function* scratchRejects(dtype: FloatDType) {
+  const good = withScratch(call(dtype, { lengths: [5, 600] }), dtype)
+  const wrong = [
+    ['sums of another dtype', 'exp_sums', output([2, 4, 2], 'float64')],
+    ['maxima of another dtype', 'max_logits', output([2, 4, 2], 'float64')],
+    ['partial results of another dtype', 'tmp_out', output([2, 4, 2, 64], otherDType(dtype))],
+    ['sums of one partition less', ['exp_sums', 'tmp_out'], output([2, 4, 1], 'float32')],
+    ['maxima of fewer heads', ['max_logits', 'tmp_out'], output([2, 3, 2], 'float32')],
+    ['partial results of smaller heads', 'tmp_out', output([2, 4, 2, 32], dtype)],
+    ['partial results of three dimensions', 'tmp_out', output([2, 4, 2], dtype)],
+    ['sums with gaps', 'exp_sums', output([2, 4, 2], 'float32', apart([2, 4, 2], 4))],
+    ['maxima with gaps', 'max_logits', output([2, 4, 2], 'float32', apart([2, 4, 2], 4))],
+    ['partial results with gaps', 'tmp_out', output([2, 4, 2, 64], dtype, apart([2, 4, 2, 64], 8))],
+  ] as const
+  for (const [name, argument, spec] of wrong)
+    yield { name, argument, args: { ...good, [[argument].flat()[0] ?? '']: spec } }
+  yield {
+    name: 'fewer partitions than the maximum takes',
+    argument: ['tmp_out', 'exp_sums', 'max_logits', 'max_seq_len'] as const,
+    args: { ...good, max_seq_len: 1025 },
+  }
+}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Tensor } from '../tensor'
-import { cases, rejects } from './attention-cases'
+import { cases, PARTITION, partitionCases, rejects, scratchRejects, withScratch } from './attention-cases'
 import { type Aten, defineOp } from './card'
 import { bytes, roundedOnce, wide, wideDType } from './math'
 import { checkCaches } from './paged'
@@ -251,4 +251,53 @@ export const paged_attention_v1 = defineOp({
       bytes: bytes(out, query, seqLens, blockTables) + tokens * perToken,
     }
   },
+})
+
+/**
+ * `paged_attention_v1` with working memory from the caller, in which the results of parts of a sequence lie until they are put
+ * together: vLLM's `paged_attention_v2`. It returns the same and demands the same of its arguments; beyond that:
+ *
+ * - `exp_sums`, `max_logits` [sequences, heads, partitions], float32, and `tmp_out` [sequences, heads, partitions, head_size], of the
+ *   dtype of `query`: contiguous, with a partition for each 512 tokens of `max_seq_len`, or more. What they hold afterwards
+ *   means nothing.
+ */
+export const paged_attention_v2 = defineOp({
+  // biome-ignore format: CMake reads it as one line
+  schema: 'paged_attention_v2(Tensor(a0!) out, Tensor(a1!) exp_sums, Tensor(a2!) max_logits, Tensor(a3!) tmp_out, Tensor query, Tensor key_cache, Tensor value_cache, int num_kv_heads, float scale, Tensor block_tables, Tensor seq_lens, int block_size, int max_seq_len, Tensor? alibi_slopes, str kv_cache_dtype, float kv_scale, int tp_rank, int blocksparse_local_blocks, int blocksparse_vert_stride, int blocksparse_block_size, int blocksparse_head_sliding_step) -> ()',
+
+  check(expect, out, expSums, maxLogits, tmpOut, ...attention) {
+    paged_attention_v1.check(expect, out, ...attention)
+    const [sequences = 0, heads = 0, headSize = 0] = out.shape
+    expect.dtype('tmp_out', tmpOut, out.dtype)
+    expect.rank('tmp_out', tmpOut, 4)
+    const [, , partitions = 0] = tmpOut.shape
+    const [, , , , , , , , maxSeqLen] = attention
+    const least = Math.ceil(Number(maxSeqLen) / PARTITION)
+    expect.that('tmp_out', tmpOut, partitions >= least, `at least ${least} partitions`)
+    expect.shape('tmp_out', tmpOut, sequences, heads, partitions, headSize)
+    expect.that('tmp_out', tmpOut, tmpOut.isContiguous, 'a contiguous tensor')
+    for (const [name, tensor] of Object.entries({ exp_sums: expSums, max_logits: maxLogits })) {
+      expect.dtype(name, tensor, 'float32')
+      expect.shape(name, tensor, sequences, heads, partitions)
+      expect.that(name, tensor, tensor.isContiguous, 'a contiguous tensor')
+    }
+  },
+
+  reference: (aten, out, _expSums, _maxLogits, _tmpOut, ...attention) =>
+    paged_attention_v1.reference?.(aten, out, ...attention),
+
+  *cases(dtype) {
+    for (const { args, mayRefuse, ...rest } of cases(dtype))
+      yield { ...rest, ...(mayRefuse && { mayRefuse }), args: withScratch(args, dtype) }
+    yield* partitionCases(dtype)
+  },
+
+  *rejects(dtype) {
+    for (const rejection of rejects(dtype)) yield { ...rejection, args: withScratch(rejection.args, dtype) }
+    yield* scratchRejects(dtype)
+  },
+
+  tolerance: paged_attention_v1.tolerance,
+  scratch: ['exp_sums', 'max_logits', 'tmp_out'],
+  cost: (out, _expSums, _maxLogits, _tmpOut, ...attention) => paged_attention_v1.cost(out, ...attention),
 })

@@ -40,6 +40,8 @@ export interface OpCard<S extends string> {
   readonly tolerance: Readonly<Record<FloatDType, Tolerance>>
   /** Outputs that are copies, or the rounded result of one operation: they must be the nearest value, in every dtype. */
   readonly exact?: readonly OpArgumentName<S>[]
+  /** Written arguments that are working memory of the op: what they hold after a call means nothing. */
+  readonly scratch?: readonly OpArgumentName<S>[]
   /** The least work that a call is, from its shapes and scalars: what a perfect kernel would compute, read and write. */
   cost(...args: OpArguments<S, CostTypes>): Cost
 }
@@ -114,6 +116,7 @@ export interface AnyCard {
   readonly schema: string
   readonly tolerance: Readonly<Record<FloatDType, Tolerance>>
   readonly exact?: readonly string[]
+  readonly scratch?: readonly string[]
   check(expect: Expect, ...args: readonly unknown[]): void
   reference(aten: Aten, ...args: readonly unknown[]): unknown
   cases(dtype: FloatDType): Iterable<AnyCase>

@@ -8,6 +8,8 @@
 // reads them before the next decoding step. Bits are copied as they are. Definition: vLLM's
 // reshape_and_cache (Kwon et al., PagedAttention, 2023).
 
+#include <vllm_ops/paged_layout.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -15,8 +17,6 @@
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
-
-#include "paged_layout.h"
 
 namespace vllm_ops::cpu::kernels::VLLM_OPS_ISA_NAMESPACE {
 namespace {

@@ -4,12 +4,11 @@
 #pragma once
 
 #include <vllm_ops/check.h>
+#include <vllm_ops/paged_layout.h>
 
 #include <string_view>
 
-#include "kernels/paged_layout.h"
-
-namespace vllm_ops::cpu {
+namespace vllm_ops {
 
 /// Checks the two caches against each other and reads their layout.
 inline PagedLayout check_paged_caches(const Check& check, const View& key_cache,
@@ -58,4 +57,4 @@ inline PagedLayout check_paged_caches(const Check& check, const MutableView& key
   return layout;
 }
 
-}  // namespace vllm_ops::cpu
+}  // namespace vllm_ops

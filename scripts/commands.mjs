@@ -14,7 +14,7 @@ import { prepare, say, turbo } from './workspace.mjs'
  * @returns {Promise<number>}
  */
 export async function run(command, args, env = process.env) {
-  await prepare()
+  await prepare({ kernels: command === 'test' || command === 'build' })
   switch (command) {
     case 'demo':
       return await onTerminal(process.execPath, [join(ROOT, 'packages/cli/bin/vllm-ops.js'), 'demo', ...args])

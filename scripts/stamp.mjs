@@ -12,7 +12,18 @@ const RESULTS = new Set(['dist', 'build'])
 /** CMake's intermediate files, which change without meaning. */
 const INTERMEDIATE = new Set(['CMakeFiles'])
 /** What a build depends on beside files. */
-const VARIABLES = ['LIBTORCH', 'VLLM_OPS_TORCH', 'XDG_CACHE_HOME', 'CC', 'CXX', 'CXXFLAGS']
+const VARIABLES = [
+  'LIBTORCH',
+  'VLLM_OPS_TORCH',
+  'XDG_CACHE_HOME',
+  'CC',
+  'CXX',
+  'CXXFLAGS',
+  'CUDACXX',
+  'CUDA_HOME',
+  'CUDA_PATH',
+  'CUDAARCHS',
+]
 
 /**
  * Stands for everything that a build of the clone at `root` reads.

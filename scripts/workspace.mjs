@@ -12,38 +12,50 @@ import { onTerminal, pnpm, ROOT, ToolFailed } from './tools.mjs'
 const STATE = join(ROOT, '.cache')
 const BUILT = join(STATE, 'built')
 
-/** Returns when everything is built; throws `ToolFailed` when it can't be. */
-export async function prepare() {
-  if (await isBuilt()) return
+/**
+ * Returns when everything is built; throws `ToolFailed` when it can't be. Without `kernels` the CUDA kernels are left out, and the
+ * compiler that they need is not fetched.
+ *
+ * @param {{ kernels?: boolean }} [options]
+ */
+export async function prepare({ kernels = true } = {}) {
+  if (await isBuilt(kernels)) return
   const onWait = () => say('Waiting for another run to finish building')
   await withLock(
     join(STATE, 'lock'),
     async () => {
-      if (!(await isBuilt())) await build()
+      if (!(await isBuilt(kernels))) await build(kernels)
     },
     { onWait },
   )
 }
 
 /**
- * What is written after a build: what it read, what it wrote, and the libtorch that it was built against.
+ * What is written after a build: what it read, what it wrote, the libtorch that it was built against, and whether it built the CUDA
+ * kernels.
  *
- * @typedef {{ sources: string, results: string, libtorch: string }} Stamp
+ * @typedef {{ sources: string, results: string, libtorch: string, kernels: boolean }} Stamp
  */
 
-/** Whether nothing changed since the last complete build. */
-async function isBuilt() {
+/**
+ * Whether nothing changed since the last complete build.
+ *
+ * @param {boolean} wanted whether the CUDA kernels are needed
+ */
+async function isBuilt(wanted) {
   const text = readText(BUILT)
   if (text === undefined || !isInstalled()) return false
   /** @type {Stamp} */
-  const { sources, results, libtorch } = JSON.parse(text)
+  const { sources, results, libtorch, kernels } = JSON.parse(text)
+  if (wanted && !kernels) return false
   // In this order: a killed build may have left a libtorch package that can't be loaded.
   return (
     sources === sourceStamp(ROOT) && results === resultStamp(ROOT) && libtorch === (await currentLibtorch())
   )
 }
 
-async function build() {
+/** @param {boolean} kernels */
+async function build(kernels) {
   const problems = checkBuild()
   for (const { message, fix } of problems) process.stderr.write(`${message}\n${fix}\n`)
   if (problems.length > 0) throw new ToolFailed('', 1)
@@ -53,13 +65,14 @@ async function build() {
   }
   // CMake asks this package where libtorch is, so it comes first.
   await turbo('build', ['--filter', '@vllm-ops/libtorch'], 'Building @vllm-ops/libtorch')
-  await fetchLibtorch()
+  await fetchFiles([])
+  if (kernels) await fetchFiles(['--cuda-toolkit'])
   // Taken before: a source that changes while it is built is built again next time.
   const sources = sourceStamp(ROOT)
   say('Building (the first build takes some minutes)')
-  await turbo('build', [], 'The build')
+  await turbo('build', kernels ? ['build:kernels'] : [], 'The build')
   /** @type {Stamp} */
-  const stamp = { sources, results: resultStamp(ROOT), libtorch: await currentLibtorch() }
+  const stamp = { sources, results: resultStamp(ROOT), libtorch: await currentLibtorch(), kernels }
   writeText(BUILT, JSON.stringify(stamp))
 }
 
@@ -87,9 +100,14 @@ function storeDir() {
   return state ? [] : ['--store-dir', join(cacheRoot(), 'pnpm/store')]
 }
 
-async function fetchLibtorch() {
+/**
+ * Fetches libtorch, or with `--cuda-toolkit` a CUDA compiler where there is none.
+ *
+ * @param {readonly string[]} options
+ */
+async function fetchFiles(options) {
   const cli = join(ROOT, 'packages/libtorch/dist/cli.js')
-  const exitCode = await onTerminal(process.execPath, [cli, 'setup'], { stdout: 'ignore' })
+  const exitCode = await onTerminal(process.execPath, [cli, 'setup', ...options], { stdout: 'ignore' })
   if (exitCode !== 0) throw new ToolFailed('', exitCode)
 }
 

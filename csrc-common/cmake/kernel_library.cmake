@@ -25,7 +25,10 @@ function(vllm_ops_kernel_library target)
                VISIBILITY_INLINES_HIDDEN ON
                SKIP_BUILD_RPATH ON)
   target_compile_features(${target} PRIVATE cxx_std_20)
-  target_compile_options(${target} PRIVATE ${VLLM_OPS_WARNINGS})
+  # nvcc hands them to the host's compiler.
+  list(JOIN VLLM_OPS_WARNINGS "," warnings)
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${VLLM_OPS_WARNINGS}>"
+                                           "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${warnings}>")
   target_compile_definitions(${target} PRIVATE TORCH_TARGET_VERSION=${VLLM_OPS_TORCH_TARGET_VERSION})
   target_include_directories(${target} PRIVATE "${_vllm_ops_cmake}/../include")
   vllm_ops_schemas(${target})

@@ -199,6 +199,9 @@ class Check {
  public:
   explicit constexpr Check(const char* op) : op_(op) {}
 
+  /// The op's name, without namespace.
+  const char* op() const { return op_; }
+
   /// Throws the error of argument `name`.
   [[noreturn, gnu::cold, gnu::noinline]] void fail(std::string_view name, std::string_view expected,
                                                    std::string_view received) const {

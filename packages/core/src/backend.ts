@@ -16,6 +16,11 @@ export interface Backend {
   readonly version: string
   /** The absolute path of its kernel library; a backend written in TypeScript has none. */
   readonly library?: string
+  /**
+   * Absolute paths of libraries that its own needs, opened for the whole process before it, in this order: libtorch's of the device, such as
+   * libtorch_cuda. libtorch settles what accelerators there are when it is first asked, so they come before everything else.
+   */
+  readonly libraries?: readonly string[]
   /** Ops that it does not implement, each with the reason. */
   readonly unsupported?: Readonly<Record<string, string>>
   /** Says whether it can work on this machine, before its library is opened. */

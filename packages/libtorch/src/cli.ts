@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// For builds: CMake and the repository's scripts ask it where libtorch is. `setup` fetches it first where it is missing.
+// For builds: CMake and the repository's scripts ask it where libtorch is, or with --cuda-toolkit the CUDA toolkit. `setup` fetches it
+// first where it is missing.
 import { parseArgs } from 'node:util'
+import { type CudaToolkit, findCudaToolkit, setupCudaToolkit } from './cuda-toolkit'
 import { LibtorchError } from './errors'
+import type { FetchOptions } from './fetch'
 import { findLibtorch, type Libtorch } from './find'
 import { showProgress } from './progress'
 import { setupLibtorch } from './setup'
 
-const USAGE = 'usage: cli.js [setup] [--json]\n'
+const USAGE = 'usage: cli.js [setup] [--cuda-toolkit] [--json]\n'
 
 function main(): Promise<number> | number {
   const options = readArguments()
@@ -17,27 +20,33 @@ function main(): Promise<number> | number {
 
 interface CliOptions {
   readonly setup: boolean
+  readonly cudaToolkit: boolean
   readonly json: boolean
 }
 
 function readArguments(): CliOptions | undefined {
   try {
     const { values, positionals } = parseArgs({
-      options: { json: { type: 'boolean' } },
+      options: { json: { type: 'boolean' }, 'cuda-toolkit': { type: 'boolean' } },
       allowPositionals: true,
     })
     if (positionals.length > 1 || (positionals[0] ?? 'setup') !== 'setup') return undefined
-    return { setup: positionals.length > 0, json: values.json === true }
+    return {
+      setup: positionals.length > 0,
+      cudaToolkit: values['cuda-toolkit'] === true,
+      json: values.json === true,
+    }
   } catch {
     return undefined
   }
 }
 
-/** Prints where libtorch is, and returns the exit code. */
-async function run({ setup, json }: CliOptions): Promise<number> {
+/** Prints where libtorch or the toolkit is, and returns the exit code. */
+async function run({ setup, cudaToolkit, json }: CliOptions): Promise<number> {
+  const [find, fetch] = cudaToolkit ? [findCudaToolkit, setupCudaToolkit] : [findLibtorch, setupLibtorch]
   try {
-    const libtorch = setup ? await fetchLibtorch() : findLibtorch()
-    process.stdout.write(`${json ? JSON.stringify(libtorch, null, 2) : libtorch.root}\n`)
+    const found = setup ? await interruptible(fetch) : find()
+    process.stdout.write(`${json ? JSON.stringify(found, null, 2) : found.root}\n`)
     return 0
   } catch (error) {
     if (!(error instanceof LibtorchError)) throw error
@@ -47,12 +56,14 @@ async function run({ setup, json }: CliOptions): Promise<number> {
 }
 
 /** An interrupted fetch removes what it has left so far before the process ends. */
-async function fetchLibtorch(): Promise<Libtorch> {
+async function interruptible(
+  setup: (options: FetchOptions) => Promise<Libtorch | CudaToolkit>,
+): Promise<Libtorch | CudaToolkit> {
   const interrupted = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => interrupted.abort(name))
   const { onProgress, end } = showProgress()
   try {
-    return await setupLibtorch({ onProgress, signal: interrupted.signal })
+    return await setup({ onProgress, signal: interrupted.signal })
   } catch (error) {
     if (interrupted.signal.aborted) process.exit(interrupted.signal.reason === 'SIGINT' ? 130 : 143)
     throw error

@@ -8,6 +8,8 @@ export type LibtorchErrorCode =
   | 'E_TORCH_VERSION'
   /** `VLLM_OPS_TORCH` has a value other than `python`. */
   | 'E_TORCH_SOURCE'
+  /** No CUDA toolkit to build kernels with, or one that is named and can't be used. */
+  | 'E_CUDA_TOOLKIT'
   /** No wheel is pinned for this operating system and processor. */
   | 'E_PLATFORM'
   /** The Python interpreter that should run pip, or that should have torch, can't be started. */

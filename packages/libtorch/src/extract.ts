@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { createHash } from 'node:crypto'
 import { createReadStream, createWriteStream } from 'node:fs'
-import { mkdir, stat } from 'node:fs/promises'
+import { chmod, mkdir, stat } from 'node:fs/promises'
 import { basename, dirname, resolve, sep } from 'node:path'
 import { Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -69,6 +69,7 @@ export async function extractWheel(
       } else {
         const sha256 = await extractEntry(zip, entry, to, kept.size, lock, options)
         if (sha256 !== kept.sha256) throw mismatch(lock, name, `sha256 ${sha256}`, kept.sha256)
+        if (kept.executable) await chmod(to, 0o755)
         files.delete(name)
       }
     }

@@ -22,6 +22,16 @@ export interface Libtorch {
   readonly include: readonly string[]
   /** Absolute paths of the libraries a process opens with `RTLD_GLOBAL`, in this order: libc10, libtorch_cpu. */
   readonly libraries: readonly string[]
+  /** Its CUDA part, where it has one. */
+  readonly cuda?: LibtorchCuda
+}
+
+/** The CUDA part of a libtorch. */
+export interface LibtorchCuda {
+  /** The CUDA version that it was built with, such as `13.0`; empty where it doesn't say. */
+  readonly version: string
+  /** Absolute paths of the libraries that a process opens with `RTLD_GLOBAL` after the CPU's, in this order: libc10_cuda, libtorch_cuda. */
+  readonly libraries: readonly string[]
 }
 
 export interface FindOptions {
@@ -127,6 +137,7 @@ function supported(root: string, source: Libtorch['source']): Libtorch {
 
 function describe(root: string, version: string, source: Libtorch['source']): Libtorch {
   const lib = join(root, 'lib')
+  const cuda = describeCuda(root)
   return {
     version,
     source,
@@ -134,7 +145,24 @@ function describe(root: string, version: string, source: Libtorch['source']): Li
     lib,
     include: [join(root, 'include'), join(root, 'include/torch/csrc/api/include')],
     libraries: libraryNames().map((name) => join(lib, name)),
+    ...(cuda === undefined ? {} : { cuda }),
   }
+}
+
+function describeCuda(root: string): LibtorchCuda | undefined {
+  const libraries = ['libc10_cuda.so', 'libtorch_cuda.so'].map((name) => join(root, 'lib', name))
+  return libraries.every((path) => existsSync(path)) ? { version: cudaVersion(root), libraries } : undefined
+}
+
+/** Wheels say it in `version.py` (`cuda: Optional[str] = '13.0'`), archives in `build-version` (`2.13.0+cu130`). */
+function cudaVersion(root: string): string {
+  const said = /^cuda\b.*'(\d+\.\d+)'/m.exec(readIfThere(join(root, 'version.py')))?.[1]
+  const [, major, minor] = /\+cu(\d+)(\d)/.exec(readIfThere(join(root, 'build-version'))) ?? []
+  return said ?? (major === undefined ? '' : `${major}.${minor}`)
+}
+
+function readIfThere(path: string): string {
+  return existsSync(path) ? readFileSync(path, 'utf8') : ''
 }
 
 function libraryNames(): string[] {
@@ -152,8 +180,7 @@ function firstMissing(root: string): string | undefined {
 /** `TORCH_VERSION_MAJOR.MINOR.PATCH` of the headers; newer releases keep the numbers under headeronly, older ones in the C++ API. */
 function headerVersion(root: string): string | undefined {
   for (const header of ['torch/headeronly/version.h', 'torch/csrc/api/include/torch/version.h']) {
-    const path = join(root, 'include', header)
-    const text = existsSync(path) ? readFileSync(path, 'utf8') : ''
+    const text = readIfThere(join(root, 'include', header))
     const parts = ['MAJOR', 'MINOR', 'PATCH'].map(
       (part) => new RegExp(`^#define TORCH_VERSION_${part} (\\d+)`, 'm').exec(text)?.[1],
     )

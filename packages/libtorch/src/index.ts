@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 export { cacheRoot } from './cache-root.mjs'
+export { CUDA_TOOLKIT_VERSION } from './cuda-lock'
+export { type CudaToolkit, findCudaToolkit, setupCudaToolkit } from './cuda-toolkit'
 export { LibtorchError, type LibtorchErrorCode } from './errors'
 export { type FetchOptions, type FetchProgress, fetchWheelFiles } from './fetch'
-export { type FindOptions, findLibtorch, type Libtorch } from './find'
+export { type FindOptions, findLibtorch, type Libtorch, type LibtorchCuda } from './find'
 export { type ProgressStream, showProgress } from './progress'
 export { setupLibtorch } from './setup'
 export { TORCH_VERSION } from './torch-lock'

@@ -18,6 +18,7 @@ export function markerText(locks: readonly WheelLock[]): string {
     kept: [...files, ...trees].map((part) => ({
       path: 'to' in part && part.to ? part.to : part.path,
       sha256: part.sha256,
+      ...('executable' in part && part.executable ? { executable: true } : {}),
     })),
   }))
   return `${JSON.stringify({ wheels }, null, 2)}\n`

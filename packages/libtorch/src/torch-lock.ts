@@ -96,18 +96,28 @@ const LINUX_X64: readonly WheelLock[] = [
   },
 ]
 
-/** By `process.platform` and `process.arch`. */
-const LOCKS: Readonly<Record<string, readonly WheelLock[]>> = { 'linux-x64': LINUX_X64 }
-
 /** The pinned wheels for this machine. Throws `E_PLATFORM` where there are none. */
 export function torchLock(): readonly WheelLock[] {
+  return platformLock(
+    'libtorch',
+    { 'linux-x64': LINUX_X64 },
+    'Set LIBTORCH to an unpacked libtorch for this machine: export LIBTORCH=/path/to/libtorch',
+  )
+}
+
+/** Of the locks by `process.platform` and `process.arch`, this machine's. Throws `E_PLATFORM` where there is none for it. */
+export function platformLock(
+  what: string,
+  locks: Readonly<Record<string, readonly WheelLock[]>>,
+  fix: string,
+): readonly WheelLock[] {
   const platform = `${process.platform}-${process.arch}`
-  const lock = LOCKS[platform]
+  const lock = locks[platform]
   if (lock) return lock
   throw new LibtorchError(
     'E_PLATFORM',
-    `No libtorch is pinned for ${platform}, only for ${Object.keys(LOCKS).join(', ')}.`,
-    'Set LIBTORCH to an unpacked libtorch for this machine: export LIBTORCH=/path/to/libtorch',
+    `No ${what} is pinned for ${platform}, only for ${Object.keys(locks).join(', ')}.`,
+    fix,
   )
 }
 

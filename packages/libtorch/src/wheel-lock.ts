@@ -10,6 +10,8 @@ export interface FileLock {
   readonly size: number
   /** Of the uncompressed bytes, lower-case hexadecimal. */
   readonly sha256: string
+  /** A program: it gets the permission to run, which wheels don't always carry. */
+  readonly executable?: boolean
 }
 
 /** A whole folder of a wheel that is kept, at the same path below the destination. */
@@ -21,8 +23,8 @@ export interface TreeLock {
   /** The sum of their bytes, uncompressed. */
   readonly size: number
   /**
-   * Of the text that `find PATH -type f | LC_ALL=C sort | xargs sha256sum` prints when run at the destination: one hash that
-   * pins the names and the contents of all of them.
+   * Of the text that `find PATH -type f | LC_ALL=C sort | xargs sha256sum` prints when run where only this wheel was unpacked: one
+   * hash that pins the names and the contents of all of them.
    */
   readonly sha256: string
 }

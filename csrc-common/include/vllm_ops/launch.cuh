@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What every CUDA launcher needs, on the stable ABI only: the checks of arguments that have to be
+// on one device, the device guard and the current stream, checked launches, the dtype switch to
+// CUDA's own types, and 16-byte access to memory.
+//
+// A launcher has three acts:
+//
+//   DeviceCheck check("silu_and_mul");               // 1. check: nothing is written yet
+//   const View in = check.input("input", input);
+//   …
+//   const Launch launch(check);                      // 2. device guard and stream
+//   dispatch_floating(in.dtype, [&]<typename T>() {  // 3. dtype switch, checked launch
+//     launch(kernel<T>, grid, block, o.as<T>(), in.as<T>(), …);
+//   });
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/headeronly/util/shim_utils.h>
+#include <vllm_ops/check.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <stdexcept>
+#include <utility>
+
+namespace vllm_ops::cuda {
+
+/// The checks of one CUDA op: those of Check, and that its tensors are on one CUDA device. The
+/// dispatcher calls a CUDA kernel as soon as one of the tensors is there.
+class DeviceCheck : public Check {
+ public:
+  explicit constexpr DeviceCheck(const char* op) : Check(op) {}
+
+  /// Reads an argument that the op does not write.
+  template <typename AnyTensor>
+  View input(const char* name, const AnyTensor& tensor) {
+    require_device(name, tensor.get());
+    return Check::input(name, tensor);
+  }
+
+  /// Reads an argument that the op writes.
+  template <typename AnyTensor>
+  MutableView output(const char* name, AnyTensor& tensor) {
+    require_device(name, tensor.get());
+    return Check::output(name, tensor);
+  }
+
+  /// The index of the device that the arguments are on; -1 before the first is read.
+  int32_t device() const { return device_; }
+
+  /// Where a tensor is, as torch spells it: "cpu", "cuda:1".
+  static std::string device_name(AtenTensorHandle tensor) {
+    int32_t type = 0, index = 0;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(tensor, &type));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(tensor, &index));
+    if (type == aoti_torch_device_type_cuda()) return text("cuda:", index);
+    if (type == aoti_torch_device_type_cpu()) return "cpu";
+    return text("a device of type ", type);
+  }
+
+ private:
+  void require_device(const char* name, AtenTensorHandle tensor) {
+    static const int32_t kCuda = aoti_torch_device_type_cuda();
+    int32_t type = 0, index = 0;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(tensor, &type));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(tensor, &index));
+    if (type == kCuda && device_ < 0) device_ = index;
+    if (type != kCuda || index != device_)
+      fail(name, device_ < 0 ? "a CUDA tensor" : text("a tensor on cuda:", device_),
+           device_name(tensor));
+  }
+
+  int32_t device_ = -1;
+};
+
+/// Throws when a call of the CUDA runtime failed: "vllm_ops::<op>: <what>: <CUDA's words>".
+inline void require_success(const Check& check, const char* what, cudaError_t error) {
+  if (error == cudaSuccess) return;
+  static_cast<void>(cudaGetLastError());  // else the next call that asks would be blamed
+  throw std::runtime_error(text("vllm_ops::", check.op(), ": ", what, ": ",
+                                cudaGetErrorString(error), " (", cudaGetErrorName(error), ")"));
+}
+
+/// Makes a device the current one for as long as it lives. The runtime's own functions and not
+/// libtorch's guard, which allocates: the kernels are launched by the runtime that is linked here.
+class DeviceGuard {
+ public:
+  DeviceGuard(const Check& check, int32_t device) {
+    require_success(check, "the current device is unknown", cudaGetDevice(&before_));
+    changed_ = before_ != device;
+    if (changed_)
+      require_success(check, "the device cannot be made current", cudaSetDevice(device));
+  }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+  ~DeviceGuard() {
+    if (changed_) static_cast<void>(cudaSetDevice(before_));
+  }
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
+};
+
+/// torch's current stream of a device.
+inline cudaStream_t current_stream(int32_t device) {
+  void* stream = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
+  return static_cast<cudaStream_t>(stream);
+}
+
+/// Launches kernels on the device of an op's arguments and on torch's current stream there. Nothing
+/// here waits for the device, so a launcher can be captured into a CUDA graph.
+class Launch {
+ public:
+  explicit Launch(const DeviceCheck& check)
+      : check_(check), guard_(check, check.device()), stream_(current_stream(check.device())) {}
+
+  /// Launches a kernel; throws when it is refused.
+  template <typename... Parameters, typename... Arguments>
+  void operator()(void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                  Arguments&&... arguments) const {
+    with_shared(kernel, grid, block, 0, std::forward<Arguments>(arguments)...);
+  }
+
+  /// The same with `shared` bytes of dynamic shared memory. More than 48 KiB have to be allowed
+  /// first (allow_shared).
+  template <typename... Parameters, typename... Arguments>
+  void with_shared(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
+                   Arguments&&... arguments) const {
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared;
+    config.stream = stream_;
+    require_success(
+        check_, "the kernel was not launched",
+        cudaLaunchKernelEx(&config, kernel,
+                           static_cast<Parameters>(std::forward<Arguments>(arguments))...));
+  }
+
+  /// Lets a kernel have up to `bytes` of dynamic shared memory.
+  template <typename... Parameters>
+  void allow_shared(void (*kernel)(Parameters...), std::size_t bytes) const {
+    require_success(
+        check_, "the kernel cannot have so much shared memory",
+        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+  }
+
+  cudaStream_t stream() const { return stream_; }
+
+ private:
+  const Check& check_;
+  DeviceGuard guard_;
+  cudaStream_t stream_;
+};
+
+/// Streaming multiprocessors of a device. Asked once for each.
+inline int multiprocessors(const Check& check, int32_t device) {
+  constexpr int kDevices = 64;
+  static std::array<int, kDevices> known{};  // a race writes the same number twice
+  if (device < kDevices && known[device] != 0) return known[device];
+  int count = 0;
+  require_success(check, "the device has no attributes",
+                  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+  if (device < kDevices) known[device] = count;
+  return count;
+}
+
+/// Calls `body.template operator()<T>()` with CUDA's type of a dtype that our kernels compute in:
+/// float, __half or __nv_bfloat16. Whoever calls it has checked the dtype (Check::floating).
+template <typename Body>
+decltype(auto) dispatch_floating(ScalarType dtype, Body&& body) {
+  switch (dtype) {
+    case ScalarType::Half:
+      return std::forward<Body>(body).template operator()<__half>();
+    case ScalarType::BFloat16:
+      return std::forward<Body>(body).template operator()<__nv_bfloat16>();
+    default:
+      return std::forward<Body>(body).template operator()<float>();
+  }
+}
+
+/// A number of a kernel's dtype as float.
+__device__ inline float to_float(float x) { return x; }
+__device__ inline float to_float(__half x) { return __half2float(x); }
+__device__ inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+/// The number of dtype T nearest to x, ties to even; infinity where x is too large for it.
+template <typename T>
+__device__ inline T from_float(float x);
+template <>
+__device__ inline float from_float<float>(float x) {
+  return x;
+}
+template <>
+__device__ inline __half from_float<__half>(float x) {
+  return __float2half_rn(x);
+}
+template <>
+__device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float x) {
+  return __float2bfloat16_rn(x);
+}
+
+/// The widest access to memory that one thread makes, in bytes.
+inline constexpr int64_t kVectorBytes = 16;
+
+/// Elements of T in one such access.
+template <typename T>
+inline constexpr int kVectorSize = static_cast<int>(kVectorBytes / sizeof(T));
+
+/// N neighbouring elements, accessed at once: N is kVectorSize<T> or 1.
+template <typename T, int N = kVectorSize<T>>
+struct alignas(sizeof(T) * N) Vector {
+  static_assert(N == 1 || sizeof(T) * N == kVectorBytes);
+  T values[N];
+  __device__ T& operator[](int i) { return values[i]; }
+  __device__ const T& operator[](int i) const { return values[i]; }
+};
+
+/// Reads elements that lie at a multiple of N.
+template <int N, typename T>
+__device__ inline Vector<T, N> load(const T* from) {
+  return *reinterpret_cast<const Vector<T, N>*>(from);
+}
+
+/// The same for elements that nobody reads again soon: the caches give their place away first.
+template <int N, typename T>
+__device__ inline Vector<T, N> load_once(const T* from) {
+  Vector<T, N> vector;
+  if constexpr (N == 1)
+    vector.values[0] = __ldcs(from);
+  else
+    *reinterpret_cast<uint4*>(vector.values) = __ldcs(reinterpret_cast<const uint4*>(from));
+  return vector;
+}
+
+/// Writes elements to a multiple of N.
+template <int N, typename T>
+__device__ inline void store(T* to, const Vector<T, N>& vector) {
+  *reinterpret_cast<Vector<T, N>*>(to) = vector;
+}
+
+/// Whether an address can be accessed in whole vectors.
+inline bool is_aligned(const void* address) {
+  return reinterpret_cast<uintptr_t>(address) % kVectorBytes == 0;
+}
+
+/// Whether rows can be accessed in whole vectors, beginning at `offset` elements: address, width,
+/// stride and offset are all multiples of one.
+inline bool is_vectorizable(const View& v, const Rows& rows, int64_t offset = 0) {
+  const auto fits = [&v](int64_t elements) { return elements * v.itemsize % kVectorBytes == 0; };
+  return is_aligned(v.data) && fits(offset) && fits(rows.width) &&
+         (rows.count <= 1 || fits(rows.stride));
+}
+
+/// The quotient rounded up.
+__host__ __device__ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// Blocks for a matrix of work items, each thread one item at a time: `x` runs along a row, `y`
+/// down the rows. Neither limit of a grid is a limit of the matrix: kernels step by the whole grid
+/// (for_each_item).
+struct Tiles {
+  dim3 grid, block;
+};
+
+/// Tiles of `threads` (a power of two) for rows of `width` items. Narrow rows share a block.
+inline Tiles tiles(int64_t rows, int64_t width, unsigned threads = 256) {
+  constexpr int64_t kGridX = 2147483647, kGridY = 65535;
+  unsigned x = 1;
+  while (x < threads && x < width) x *= 2;
+  const unsigned y = threads / x;
+  return {dim3(static_cast<unsigned>(std::min(ceil_div(width, x), kGridX)),
+               static_cast<unsigned>(std::min(ceil_div(rows, y), kGridY))),
+          dim3(x, y)};
+}
+
+/// In a kernel that `tiles` laid out: calls body(row, item) for the items of this thread.
+template <typename Body>
+__device__ inline void for_each_item(int64_t rows, int64_t width, const Body& body) {
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t row = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; row < rows;
+       row += static_cast<int64_t>(gridDim.y) * blockDim.y)
+    for (int64_t item = first; item < width; item += step) body(row, item);
+}
+
+}  // namespace vllm_ops::cuda

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** The ops that have no CUDA kernel here, each with the reason. */
+export const unsupported: Readonly<Record<string, string>> = {
+  rms_norm: 'its kernel is not written yet',
+  fused_add_rms_norm: 'its kernel is not written yet',
+  rotary_embedding: 'its kernel is not written yet',
+  reshape_and_cache: 'its kernel is not written yet',
+  paged_attention_v1: 'its kernel is not written yet',
+  skinny_linear: 'its kernel is not written yet',
+  ggml_dequantize: 'its kernel is not written yet',
+}

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The addon's start: one Environment for each Node environment, and the settings of the process.
+// The addon's start: one Environment for each Node environment.
 
-#include <ATen/CPUGeneratorImpl.h>
-#include <ATen/Context.h>
-#include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <torch/version.h>
 
 #include "call.h"
@@ -60,55 +56,6 @@ Napi::Value set_buffer(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value set_num_threads(const Napi::CallbackInfo& info) {
-  return guarded(info, "setNumThreads", [&](Environment&) -> Napi::Value {
-    at::set_num_threads(info[0].As<Napi::Number>().Int32Value());
-    return info.Env().Undefined();
-  });
-}
-
-Napi::Value get_num_threads(const Napi::CallbackInfo& info) {
-  return guarded(info, "getNumThreads", [&](Environment&) -> Napi::Value {
-    return Napi::Number::New(info.Env(), at::get_num_threads());
-  });
-}
-
-uint64_t seed_of(const Napi::Value& value) {
-  bool lossless = false;
-  return value.As<Napi::BigInt>().Uint64Value(&lossless);
-}
-
-Napi::Value manual_seed(const Napi::CallbackInfo& info) {
-  return guarded(info, "manualSeed", [&](Environment&) -> Napi::Value {
-    at::manual_seed(seed_of(info[0]));
-    return info.Env().Undefined();
-  });
-}
-
-// createGenerator(device, seed): a generator's handle.
-Napi::Value create_generator(const Napi::CallbackInfo& info) {
-  return guarded(info, "createGenerator", [&](Environment& environment) -> Napi::Value {
-    const c10::Device device(info[0].As<Napi::String>().Utf8Value());
-    at::Generator generator = device.is_cpu()
-                                  ? at::detail::createCPUGenerator()
-                                  : at::globalContext().defaultGenerator(device).clone();
-    generator.set_current_seed(seed_of(info[1]));
-    return Napi::Number::New(info.Env(), environment.generators.insert(std::move(generator)));
-  });
-}
-
-Napi::Value release_generator(const Napi::CallbackInfo& info) {
-  Environment& environment = Environment::of(info.Env());
-  at::Generator generator;
-  environment.generators.remove(info[0].As<Napi::Number>().DoubleValue(), generator);
-  return info.Env().Undefined();
-}
-
-// cpuCapability(): the instruction set that aten chose ('AVX512', 'AVX2', 'DEFAULT').
-Napi::Value cpu_capability(const Napi::CallbackInfo& info) {
-  return Napi::String::New(info.Env(), at::get_cpu_capability());
-}
-
 Napi::Object start(Napi::Env env, Napi::Object exports) {
   auto* environment = new Environment(env);
   napi_set_instance_data(
@@ -118,15 +65,11 @@ Napi::Object start(Napi::Env env, Napi::Object exports) {
   exports.Set("torchVersion", TORCH_VERSION);
   exports.Set("initialize", Napi::Function::New(env, initialize, "initialize"));
   exports.Set("setBuffer", Napi::Function::New(env, set_buffer, "setBuffer"));
-  exports.Set("setNumThreads", Napi::Function::New(env, set_num_threads, "setNumThreads"));
-  exports.Set("getNumThreads", Napi::Function::New(env, get_num_threads, "getNumThreads"));
-  exports.Set("manualSeed", Napi::Function::New(env, manual_seed, "manualSeed"));
-  exports.Set("createGenerator", Napi::Function::New(env, create_generator, "createGenerator"));
-  exports.Set("releaseGenerator", Napi::Function::New(env, release_generator, "releaseGenerator"));
-  exports.Set("cpuCapability", Napi::Function::New(env, cpu_capability, "cpuCapability"));
   export_call(env, exports);
   export_tensor(env, exports);
   export_memory(env, exports);
+  export_device(env, exports);
+  export_stream(env, exports);
   export_library(env, exports);
   export_profiler(env, exports);
   return exports;

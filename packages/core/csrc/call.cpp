@@ -263,7 +263,7 @@ c10::DispatchKey dispatch_key(const std::string& name) {
   }
 }
 
-void catch_failure(Environment& environment, const std::string& op) {
+Failure failure_in_flight(const std::string& op) {
   Failure failure;
   failure.op = op;
   try {
@@ -300,7 +300,11 @@ void catch_failure(Environment& environment, const std::string& op) {
     failure.code = "E_TORCH";
     failure.message = "an exception of unknown type";
   }
-  environment.failure = std::move(failure);
+  return failure;
+}
+
+void catch_failure(Environment& environment, const std::string& op) {
+  environment.failure = failure_in_flight(op);
 }
 
 Napi::Object failure_object(Napi::Env env, const Failure& failure) {
@@ -312,6 +316,12 @@ Napi::Object failure_object(Napi::Env env, const Failure& failure) {
   object.Set("expected", failure.expected);
   object.Set("received", failure.received);
   return object;
+}
+
+Napi::Error failure_error(Napi::Env env, const Failure& failure) {
+  Napi::Error error = Napi::Error::New(env, failure.message);
+  error.Set("failure", failure_object(env, failure));
+  return error;
 }
 
 void export_raw(Napi::Env env, Napi::Object exports, const char* name, napi_callback callback) {

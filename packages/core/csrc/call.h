@@ -19,13 +19,21 @@ void export_call(Napi::Env env, Napi::Object exports);
 void export_tensor(Napi::Env env, Napi::Object exports);
 void export_memory(Napi::Env env, Napi::Object exports);
 void export_library(Napi::Env env, Napi::Object exports);
+void export_device(Napi::Env env, Napi::Object exports);
+void export_stream(Napi::Env env, Napi::Object exports);
 void export_profiler(Napi::Env env, Napi::Object exports);
 
-// Turns the exception in flight into `environment.failure`; for use inside a catch block.
+// The exception in flight as a failure of `op`; for use inside a catch block, in any thread.
+Failure failure_in_flight(const std::string& op);
+
+// The same as `environment.failure`, which JavaScript takes.
 void catch_failure(Environment& environment, const std::string& op);
 
 // The JavaScript form of a failure: { code, message, op, argument, expected, received }.
 Napi::Object failure_object(Napi::Env env, const Failure& failure);
+
+// A JavaScript Error { failure }, for functions that throw and promises that are rejected.
+Napi::Error failure_error(Napi::Env env, const Failure& failure);
 
 // Runs `body`, which may throw C++ exceptions of any kind, and throws a JavaScript Error { failure
 // } for them.
@@ -38,9 +46,7 @@ auto guarded(const Napi::CallbackInfo& info, const char* what, Body body) -> Nap
     error.ThrowAsJavaScriptException();
   } catch (...) {
     catch_failure(environment, what);
-    Napi::Error error = Napi::Error::New(info.Env(), environment.failure.message);
-    error.Set("failure", failure_object(info.Env(), environment.failure));
-    error.ThrowAsJavaScriptException();
+    failure_error(info.Env(), environment.failure).ThrowAsJavaScriptException();
   }
   return info.Env().Undefined();
 }

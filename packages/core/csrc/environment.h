@@ -93,6 +93,9 @@ struct Loan {
   const char* memory;  // where the ArrayBuffer begins
 };
 
+// An event of a device (stream.cpp).
+struct DeviceEvent;
+
 struct TensorTable {
   HandleTable<TensorEntry> handles;
   int64_t unreported = 0;  // bytes allocated minus freed since V8 was told last
@@ -132,6 +135,7 @@ struct Environment {
 
   TensorTable* tensors;  // freed by the last finalizer
   HandleTable<at::Generator> generators;
+  HandleTable<std::shared_ptr<DeviceEvent>> events;
   std::shared_ptr<Lender> lender = std::make_shared<Lender>();
   // Memory → the weak ArrayBuffer that JavaScript has of it. Dead ones are swept as the map grows.
   std::unordered_map<const void*, napi_ref> array_buffers;

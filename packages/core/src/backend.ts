@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { inspect } from 'node:util'
+import { loadDeviceModule } from './device-module'
 import { ArgumentError, type ErrorCode, VllmOpsError } from './errors'
 import { loadLibrary } from './library'
-import { NAMESPACE, native } from './native'
+import { NAMESPACE, native, openLibrary } from './native'
 import { cards } from './ops'
 import { hasKernel } from './torch'
 
@@ -21,6 +22,8 @@ export interface Backend {
    * libtorch_cuda. libtorch settles what accelerators there are when it is first asked, so they come before everything else.
    */
   readonly libraries?: readonly string[]
+  /** The absolute path of a Node addon with what libtorch's device-generic interfaces lack, see `DeviceModule`. */
+  readonly deviceModule?: string
   /** Ops that it does not implement, each with the reason. */
   readonly unsupported?: Readonly<Record<string, string>>
   /** Says whether it can work on this machine, before its library is opened. */
@@ -150,6 +153,9 @@ function attempt(backend: Backend): Outcome {
         code: 'E_BACKEND_UNAVAILABLE',
       }
     native()
+    for (const path of backend.libraries ?? []) openLibrary(path)
+    if (backend.libraries) native().devicesChanged()
+    if (backend.deviceModule !== undefined) loadDeviceModule(backend.deviceModule)
     if (library !== undefined) {
       loadLibrary(library)
       compareSchemas(backend, library)

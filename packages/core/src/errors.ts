@@ -20,6 +20,10 @@ export type ErrorCode =
   | 'E_BACKEND_VERSION'
   /** A backend cannot be used here: no such device, or its library does not open. */
   | 'E_BACKEND_UNAVAILABLE'
+  /** No device of this name is in the process, or it cannot do what is asked. */
+  | 'E_NO_DEVICE'
+  /** Work could not be captured as a graph. */
+  | 'E_CAPTURE'
   /** Two different backends claim one name. */
   | 'E_BACKEND_CONFLICT'
   /** An op was defined twice with different schemas. */
@@ -45,6 +49,7 @@ const FIXES: Partial<Record<ErrorCode, string>> = {
   E_TORCH_ABI: 'Use a library that was built for the torch that npx vllm-ops doctor names',
   E_OUT_OF_MEMORY: 'Free tensors that are done with (dispose(), using, scope()), or ask for less',
   E_BACKEND_UNAVAILABLE: 'Check the path, and with ldd what the library needs',
+  E_NO_DEVICE: 'Call use() with the backend of the device first; devices() lists those that are there',
   E_SCHEMA_CONFLICT: 'Two versions of one package are loaded: npm ls @vllm-ops/core',
   E_SCHEMA: "Write it like 'name(Tensor(a!) out, Tensor input, float eps) -> ()'",
   E_KERNEL_CONFLICT: 'Dispose the Library that registered it, or pass { allowOverride: true }',
@@ -142,6 +147,9 @@ const CHECK = /^(\w+::[\w.]+): argument '(\w+)': expected (.*), received (.*)$/s
 const NO_KERNEL =
   /Could not run '([^']+)' (?:with arguments )?from the '([^']+)' backend|^(\S+): attempted to run this operator with (Meta) tensors/
 
+/** How libtorch says that no library has brought a type of device. */
+const NO_DEVICE = /PyTorch is not linked with support for (\w+) devices/
+
 /** The package of our ops' kernels behind a dispatch key. The reference runs everywhere. */
 function packageOf(dispatchKey: string): string {
   const own = dispatchKey === 'CPU' || dispatchKey === 'CUDA'
@@ -160,6 +168,9 @@ export function errorOf(
   if (check) return new ArgumentError(check[1]!, check[2]!, check[3]!, check[4]!, options)
   const missing = code === 'E_NO_KERNEL' ? NO_KERNEL.exec(message) : undefined
   if (missing) return noKernel(missing[1] ?? missing[3]!, missing[2] ?? missing[4]!)
+  const device = NO_DEVICE.exec(message)?.[1]
+  if (device !== undefined)
+    return new TorchError(op, `${op}: no device '${device}' in this process`, 'E_NO_DEVICE')
   if (code === 'E_TORCH' || code === 'E_NO_KERNEL' || code === 'E_OUT_OF_MEMORY')
     return new TorchError(op, message.startsWith(op) ? message : `${op}: ${message}`, code, {
       ...options,

@@ -1,5 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 export { type Backend, type BackendStatus, backends, type UseOptions, use } from './backend'
+export { type CaptureOptions, canCapture, capture, Graph } from './capture'
+export {
+  accelerator,
+  type DeviceProperties,
+  devices,
+  isDeterministic,
+  setDeterministic,
+  setDevice,
+  synchronize,
+  synchronizeSync,
+} from './device'
+export type { DeviceDescription, DeviceModule, NativeGraph } from './device-module'
 export {
   bfloat16ToNumber,
   type DType,
@@ -56,6 +68,7 @@ export { checkArguments, evaluate } from './ops/evaluate'
 export * from './profiler'
 export * from './schema'
 export { keep, scope } from './scope'
+export { currentStream, defaultStream, Event, Stream, type StreamOptions } from './stream'
 export { type NestedArray, Tensor } from './tensor'
 export {
   canRun,

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Description, describeHandle } from './description'
-import { ArgumentError } from './errors'
+import { resolveDevice } from './device'
 import { native } from './native'
 import { madeAt, setTracking } from './tracking'
 
 /** What the allocator of a device keeps count of, in bytes where nothing else is said. */
 export interface MemoryStats {
   readonly device: string
-  /** Handed out and not given back. On the CPU: the memory that live tensors of this thread were made with. */
+  /**
+   * Handed out and not given back, rounded up to the allocator's blocks: PyTorch's `memory_allocated`. On the CPU: the memory that live
+   * tensors of this thread were made with.
+   */
   readonly allocated: number
   /** The most that `allocated` was since the start or the last `resetPeak`. */
   readonly allocatedPeak: number
@@ -15,6 +18,16 @@ export interface MemoryStats {
   readonly allocations: number
   /** Blocks handed out since the start. */
   readonly allocationsMade: number
+  /** What was asked for of `allocated`, without rounding; this and all below only where the device has a caching allocator. */
+  readonly requested?: number
+  /** Taken from the device, in use or kept for later: PyTorch's `memory_reserved`. */
+  readonly reserved?: number
+  /** The most that `reserved` was since the start or the last `resetPeak`. */
+  readonly reservedPeak?: number
+  /** How often the cache had to be given back to the device before an allocation succeeded. */
+  readonly retries?: number
+  /** How often there was no memory. */
+  readonly outOfMemory?: number
 }
 
 /** A tensor that was made in this thread and neither disposed nor collected. */
@@ -25,16 +38,42 @@ export interface LiveTensor extends Description {
 
 /** The memory of tensors. */
 export const memory = {
-  /** The counts of a device's allocator; `cpu` where nothing is said. */
+  /**
+   * The counts of a device's allocator; `cpu` where nothing is said.
+   *
+   * @throws {VllmOpsError} `E_NO_DEVICE` when there is no such device, or its allocator keeps no counts
+   */
   stats(device = 'cpu'): MemoryStats {
-    if (device !== 'cpu') throw new ArgumentError('memory.stats', 'device', "'cpu'", `'${device}'`)
-    return { device, ...native().hostMemory() }
+    const resolved = resolveDevice('memory.stats', device)
+    return {
+      device: resolved,
+      ...(resolved === 'cpu' ? native().hostMemory() : native().deviceMemory(resolved)),
+    }
   },
 
-  /** Starts the peaks of a device again from what is in use now. */
+  /**
+   * Starts the peaks of a device again from what is in use now.
+   *
+   * @throws {VllmOpsError} `E_NO_DEVICE` as `stats`
+   */
   resetPeak(device = 'cpu'): void {
-    if (device !== 'cpu') throw new ArgumentError('memory.resetPeak', 'device', "'cpu'", `'${device}'`)
-    native().resetHostPeak()
+    const resolved = resolveDevice('memory.resetPeak', device)
+    if (resolved === 'cpu') native().resetHostPeak()
+    else native().resetPeakMemory(resolved)
+  },
+
+  /**
+   * What a device itself has left and in all, whoever uses it, in bytes.
+   *
+   * @throws {VllmOpsError} `E_NO_DEVICE` when there is no such device, or its allocator does not say
+   */
+  info(device: string): { readonly free: number; readonly total: number } {
+    return native().memoryInfo(resolveDevice('memory.info', device))
+  },
+
+  /** Gives what allocators keep for later back to the devices. What tensors hold stays. */
+  emptyCache(): void {
+    native().emptyCache()
   },
 
   /**

@@ -2,9 +2,11 @@
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
+import { types } from 'node:util'
 import { findLibtorch, type Libtorch, LibtorchError } from '@vllm-ops/libtorch'
 import { dtypes } from './dtype'
 import { errorOf, type Failure, VllmOpsError } from './errors'
+import type { MemoryStats } from './memory'
 import type { RawEvent } from './profiler/raw-event'
 
 /** An operator as the addon knows it. */
@@ -19,6 +21,16 @@ export interface NativeOperator {
     readonly keywordOnly: boolean
     readonly out: boolean
   }[]
+}
+
+/** A device as the addon describes it. */
+export interface NativeDevice {
+  readonly device: string
+  readonly type: string
+  readonly index: number
+  readonly accelerator: boolean
+  /** Left out where the device's library does not say. */
+  readonly dtypes?: readonly string[]
 }
 
 /**
@@ -74,12 +86,36 @@ export interface Addon {
   abandonProfile(): void
   scopeEnter(label: string): void
   scopeExit(): void
-  setNumThreads(threads: number): void
-  getNumThreads(): number
+  devices(): NativeDevice[]
+  resolveDevice(device: string): string
+  setDevice(device: string): void
+  devicesChanged(): void
+  deviceMemory(device: string): Omit<MemoryStats, 'device'>
+  memoryInfo(device: string): { free: number; total: number }
+  resetPeakMemory(device: string): void
+  emptyCache(): void
   manualSeed(seed: bigint): void
   createGenerator(device: string, seed: bigint): number
   releaseGenerator(handle: number): void
+  setDeterministic(on: boolean, warnOnly: boolean): void
+  isDeterministic(): boolean
+  setNumThreads(threads: number): void
+  getNumThreads(): number
   cpuCapability(): string
+  newStream(device: string, priority: number): bigint
+  currentStream(device: string): bigint
+  defaultStream(device: string): bigint
+  exchangeStream(device: string, stream: bigint): bigint
+  queryStream(device: string, stream: bigint): boolean
+  waitStream(device: string, stream: bigint, blocking: boolean): Promise<void> | undefined
+  waitDevice(device: string, blocking: boolean): Promise<void> | undefined
+  createEvent(device: string, timing: boolean): number
+  releaseEvent(event: number): void
+  recordEvent(event: number, device: string, stream: bigint): void
+  blockStream(event: number, device: string, stream: bigint): void
+  queryEvent(event: number): boolean
+  waitEvent(event: number, blocking: boolean): Promise<void> | undefined
+  elapsedTime(start: number, end: number): number
 }
 
 /** The layout of the argument buffer; the addon refuses another number than its own. */
@@ -88,7 +124,18 @@ export const PROTOCOL = 2
 /** The namespace of our ops in the dispatcher. */
 export const NAMESPACE = 'vllm_ops'
 
-let loaded: { addon: Addon; libtorch: Libtorch } | undefined
+/** The addon without libtorch that opens shared libraries for the whole process. */
+interface Loader {
+  open(path: string): void
+}
+
+interface Loaded {
+  readonly addon: Addon
+  readonly loader: Loader
+  readonly libtorch: Libtorch
+}
+
+let loaded: Loaded | undefined
 let failure: { error: unknown } | undefined
 const starting: ((addon: Addon) => void)[] = []
 
@@ -107,11 +154,16 @@ export function libtorch(): Libtorch {
   return (loaded ?? load()).libtorch
 }
 
-function load(): { addon: Addon; libtorch: Libtorch } {
+/** Opens a shared library for the whole process (`RTLD_GLOBAL`), so that what is opened later binds to it. Libraries stay for good. */
+export function openLibrary(path: string): void {
+  ;(loaded ?? load()).loader.open(path)
+}
+
+function load(): Loaded {
   if (failure) throw failure.error
   const found = locate()
   const require = createRequire(import.meta.url)
-  const loader = open<{ open(path: string): void }>(require, 'vllm_ops_loader')
+  const loader = open<Loader>(require, 'vllm_ops_loader')
   for (const library of found.libraries) {
     try {
       loader.open(library)
@@ -123,13 +175,8 @@ function load(): { addon: Addon; libtorch: Libtorch } {
     }
   }
   const addon = typed(open<Addon>(require, 'vllm_ops_core'))
-  if (releaseOf(addon.torchVersion) !== releaseOf(found.version))
-    throw new VllmOpsError(
-      'E_TORCH_ABI',
-      `@vllm-ops/core was built for torch ${addon.torchVersion}, the libtorch of ${found.root} is ${found.version}`,
-      { fix: 'Build it against this libtorch: npm run build' },
-    )
-  loaded = { addon, libtorch: found }
+  requireTorch('@vllm-ops/core', addon.torchVersion, found)
+  loaded = { addon, loader, libtorch: found }
   process.once('exit', () => addon.abandonProfile())
   try {
     for (const prepare of starting) prepare(addon)
@@ -178,15 +225,26 @@ function typed(addon: Addon): Addon {
   for (const [name, call] of Object.entries(addon)) {
     if (typeof call !== 'function' || HOT.has(name)) continue
     const value = (...args: unknown[]): unknown => {
+      let result: unknown
       try {
-        return call(...args)
+        result = call(...args)
       } catch (error) {
-        throw error instanceof Error && 'failure' in error ? errorOf(error.failure as Failure) : error
+        throw typedError(error)
       }
+      return types.isPromise(result) ? result.catch(rethrow) : result
     }
     Object.defineProperty(wrapped, name, { value })
   }
   return wrapped
+}
+
+/** An error of the addon as one of ours. */
+function typedError(error: unknown): unknown {
+  return error instanceof Error && 'failure' in error ? errorOf(error.failure as Failure) : error
+}
+
+function rethrow(error: unknown): never {
+  throw typedError(error)
 }
 
 /** An addon of this package; `dist` and `src` lie beside `build`. */
@@ -206,6 +264,20 @@ function open<T>(require: NodeJS.Require, name: string): T {
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
+}
+
+/** @throws {VllmOpsError} `E_TORCH_ABI` where what was built for `torchVersion` cannot work on the libtorch that is loaded */
+export function requireTorch(
+  what: string,
+  torchVersion: string,
+  { root, version }: Libtorch = libtorch(),
+): void {
+  if (releaseOf(torchVersion) === releaseOf(version)) return
+  throw new VllmOpsError(
+    'E_TORCH_ABI',
+    `${what} was built for torch ${torchVersion}, the libtorch of ${root} is ${version}`,
+    { fix: 'Build it against this libtorch: npm run build' },
+  )
 }
 
 /** '2.13.0+cu130' → '2.13': the C++ API stays compatible within a minor release. */

@@ -65,7 +65,7 @@ describe('creation', () => {
     expect(rand([3], { generator: a }).toArray()).not.toEqual(rand([3]).toArray())
     for (const seed of [-1, 0.5, 1n << 64n, '1', null])
       expect(() => manualSeed(seed as number)).toThrow(expect.objectContaining({ argument: 'seed' }))
-    expect(() => generator(1, 'gpu')).toThrow(expect.objectContaining({ code: 'E_TORCH' }))
+    expect(() => generator(1, 'gpu')).toThrow(expect.objectContaining({ code: 'E_NO_DEVICE' }))
   })
 
   it('uses as many threads as were set', () => {

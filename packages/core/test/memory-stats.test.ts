@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { ArgumentError, empty, memory, ones, scope, torch, zeros } from '@vllm-ops/core'
+import { empty, memory, ones, scope, torch, zeros } from '@vllm-ops/core'
 import { afterEach, describe, expect, it } from 'vitest'
 import { resultOf } from './child'
 
@@ -32,7 +32,7 @@ describe('memory.stats', () => {
   })
 
   it('refuses a device that is none', () => {
-    expect(() => memory.stats('nowhere')).toThrow(ArgumentError)
+    expect(() => memory.stats('nowhere')).toThrow(expect.objectContaining({ code: 'E_NO_DEVICE' }))
   })
 })
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { createRequire } from 'node:module'
 import type { Backend, BackendStatus } from '@vllm-ops/core'
-import { explain } from './errors'
+import { CliError, explain } from './errors'
 
 /** A backend package as `doctor` shows it. */
 export interface BackendReport {
@@ -15,7 +15,7 @@ export interface BackendReport {
 }
 
 /** The packages that have kernels, by the name of their backend. */
-const PACKAGES = { cpu: '@vllm-ops/cpu', cuda: '@vllm-ops/cuda' }
+export const PACKAGES = { cpu: '@vllm-ops/cpu', cuda: '@vllm-ops/cuda' }
 
 /**
  * Puts the kernels of every installed backend into the dispatcher, and says what became of each. What is broken is
@@ -23,6 +23,21 @@ const PACKAGES = { cpu: '@vllm-ops/cpu', cuda: '@vllm-ops/cuda' }
  */
 export async function startBackends(): Promise<{ backend: Backend | undefined; report: BackendReport }[]> {
   return await Promise.all(Object.entries(PACKAGES).map(([name, specifier]) => startBackend(name, specifier)))
+}
+
+/**
+ * One backend, ready for use.
+ *
+ * @throws {CliError} when it is not installed or cannot be used here, with the reason and what mends it
+ */
+export async function requireBackend(name: keyof typeof PACKAGES): Promise<Backend> {
+  const { backend, report } = await startBackend(name, PACKAGES[name])
+  if (backend && report.status === 'ready') return backend
+  throw new CliError(
+    'E_BACKEND_UNAVAILABLE',
+    `backend ${name} is ${report.status}: ${report.reason}`,
+    report.fix ?? 'See vllm-ops doctor',
+  )
 }
 
 async function startBackend(

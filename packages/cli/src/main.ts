@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Command, CommanderError } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
+import { addConformance } from './commands/conformance'
 import { addDemo } from './commands/demo'
 import { addDoctor } from './commands/doctor'
 import { addOps } from './commands/ops'
@@ -31,7 +32,7 @@ function createProgram(): Command {
     // Errors are told in the one form of report(), and the exit codes are our own.
     .configureOutput({ outputError: () => {} })
     .exitOverride()
-  for (const add of [addSetup, addDoctor, addOps, addRun, addProfile, addDemo]) add(program)
+  for (const add of [addSetup, addDoctor, addOps, addRun, addProfile, addDemo, addConformance]) add(program)
   return program
 }
 

@@ -9,3 +9,9 @@ export {
   type TestFramework,
 } from './testing/conformance'
 export { SeededRandom } from './testing/random'
+export {
+  type ConformanceReport,
+  type ConformanceResult,
+  type RunOptions,
+  runConformance,
+} from './testing/run'

@@ -52,7 +52,11 @@ export class Graph<T> {
   /** Queues the captured work on the current stream of its device; returns at once. */
   replay(): void {
     this.#requireLive('Graph.replay')
-    this.#module.replay(this.#graph)
+    try {
+      this.#module.replay(this.#graph)
+    } catch (cause) {
+      throw new TorchError('Graph.replay', messageOf(cause), 'E_TORCH', { cause })
+    }
   }
 
   /** Frees the graph and the tensors of its result. Twice is once. */
@@ -114,38 +118,44 @@ function record<T>(
   shared: NativeGraph | undefined,
   fn: () => T,
 ): Graph<T> {
-  const graph = module.beginCapture(index, shared)
+  let graph: NativeGraph
+  try {
+    graph = module.beginCapture(index, shared)
+  } catch (error) {
+    throw failure(device, '', error)
+  }
   let result: T
   try {
     result = scope(fn)
     if (types.isPromise(result))
       throw new ArgumentError('capture', 'fn', 'a synchronous function', 'one that returns a promise')
   } catch (error) {
-    module.abortCapture(graph)
-    throw explain(error)
+    const op = module.abortCapture(graph)
+    // An op may refuse without CUDA's part in it: libtorch's random numbers do, for one.
+    const refused = error instanceof TorchError && /captur/i.test(error.message)
+    throw op !== '' || refused ? failure(device, refused ? error.op : op, error) : error
   }
   const tensors = tensorsIn(result)
   try {
     module.endCapture(graph)
   } catch (error) {
-    module.abortCapture(graph)
+    const op = module.abortCapture(graph)
     for (const tensor of tensors) tensor.dispose()
-    throw explain(error)
+    throw failure(device, op, error)
   }
   for (const tensor of tensors) keep(tensor)
   return new Graph(device, module, graph, result)
 }
 
-/** The error of an op that refused to be captured, or of a module; every other one as it is. */
-function explain(error: unknown): unknown {
-  const fromModule = error instanceof Error && !(error instanceof VllmOpsError) && 'op' in error
-  const refused = error instanceof TorchError && /captur/i.test(error.message)
-  if (!fromModule && !refused) return error
-  const op = typeof error.op === 'string' && error.op !== '' ? error.op : undefined
-  return new VllmOpsError('E_CAPTURE', `${op ?? 'the work'} cannot be captured: ${error.message}`, {
-    fix: 'Leave out of the function what waits for the device or reads its results (item, toArray, to the CPU), and run it once before',
-    cause: error,
-  })
+function failure(device: string, op: string, cause: unknown): VllmOpsError {
+  return new VllmOpsError(
+    'E_CAPTURE',
+    `${op || `the work of ${device}`} cannot be captured: ${messageOf(cause)}`,
+    {
+      fix: 'Leave out of the function what waits for the device or reads its results (item, toArray, to the CPU), and run it once before',
+      cause,
+    },
+  )
 }
 
 function tensorsIn(value: unknown): Tensor[] {
@@ -160,6 +170,10 @@ function tensorsIn(value: unknown): Tensor[] {
   }
   visit(value)
   return Array.from(found).filter((item) => item instanceof Tensor)
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }
 
 function typeOf(device: string): string {

@@ -16,7 +16,7 @@ export interface DeviceDescription {
 
 /**
  * What libtorch's device-generic interfaces do not offer on every release that we support. A backend brings it as a Node addon of its own
- * (`Backend.deviceModule`), whose exports these are. Its errors are plain Errors; `op` on one names the operator that is to blame.
+ * (`Backend.deviceModule`), whose exports these are. Its errors are plain Errors.
  */
 export interface DeviceModule {
   /** `cuda`: of which devices. */
@@ -32,8 +32,8 @@ export interface DeviceModule {
   beginCapture(index: number, shareWith?: NativeGraph): NativeGraph
   /** Ends the capture and makes the graph ready to be replayed. Throws when something could not be captured. */
   endCapture(graph: NativeGraph): void
-  /** Ends a capture that failed, and frees the graph. Throws nothing. */
-  abortCapture(graph: NativeGraph): void
+  /** Ends a capture that failed, and frees the graph. Throws nothing; returns the op that could not be captured, or ''. */
+  abortCapture(graph: NativeGraph): string
   /** Queues the graph's work on the current stream of its device. */
   replay(graph: NativeGraph): void
   /** Frees the graph. What its tensors hold goes when they do. Twice is once. */

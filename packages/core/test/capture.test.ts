@@ -24,6 +24,7 @@ class NotingModule implements DeviceModule {
   torchVersion = libtorch().version
   calls: string[] = []
   failure: Error | undefined
+  culprit = ''
   #next = 0
 
   describeDevice() {
@@ -39,6 +40,7 @@ class NotingModule implements DeviceModule {
   }
   abortCapture(graph: object) {
     this.#note('abort', graph)
+    return this.culprit
   }
   replay(graph: object) {
     this.#note('replay', graph)
@@ -99,6 +101,7 @@ describe('capture', () => {
   beforeEach(() => {
     module.calls = []
     module.failure = undefined
+    module.culprit = ''
   })
 
   it('describes its devices', () => {
@@ -157,7 +160,8 @@ describe('capture', () => {
   })
 
   it('names the op that could not be captured', () => {
-    module.failure = Object.assign(new Error('operation not permitted'), { op: 'aten::_local_scalar_dense' })
+    module.failure = new Error('operation not permitted')
+    module.culprit = 'aten::_local_scalar_dense'
     let made: Tensor | undefined
     expect(() =>
       capture(() => {
@@ -173,5 +177,15 @@ describe('capture', () => {
     )
     expect(made?.disposed).toBe(true)
     expect(module.calls.map((call) => call.split(' ')[0])).toEqual(['begin', 'end', 'abort'])
+    const cause = new TypeError('a consequence')
+    const failing = () =>
+      capture(() => {
+        throw cause
+      })
+    expect(failing).toThrow(expect.objectContaining({ code: 'E_CAPTURE', cause }))
+    module.culprit = ''
+    expect(failing).toThrow(cause)
+    const refuse = () => capture(() => torch.aten.reshape(ones([2]), [3, 1]))
+    expect(refuse).toThrow(expect.objectContaining({ code: 'E_TORCH' }))
   })
 })

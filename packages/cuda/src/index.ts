@@ -27,6 +27,8 @@ const cuda: Backend = {
   get libraries() {
     return libtorch().cuda?.libraries ?? []
   },
+  /** Captured graphs and what a device is called. */
+  deviceModule: fileURLToPath(new URL('../build/Release/vllm_ops_cuda_device.node', import.meta.url)),
   unsupported,
   probe,
 }

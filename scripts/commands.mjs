@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { packGpuBundle } from './gpu-bundle.mjs'
 import { runTests } from './test-run.mjs'
 import { onTerminal, quietly, ROOT, toolEnv } from './tools.mjs'
 import { prepare, say, turbo } from './workspace.mjs'
@@ -14,7 +15,7 @@ import { prepare, say, turbo } from './workspace.mjs'
  * @returns {Promise<number>}
  */
 export async function run(command, args, env = process.env) {
-  await prepare({ kernels: command === 'test' || command === 'build' })
+  await prepare({ kernels: ['test', 'build', 'gpu-bundle'].includes(command) })
   switch (command) {
     case 'demo':
       return await onTerminal(process.execPath, [join(ROOT, 'packages/cli/bin/vllm-ops.js'), 'demo', ...args])
@@ -25,6 +26,8 @@ export async function run(command, args, env = process.env) {
       })
     case 'check':
       return await onTerminal(process.execPath, [entryOf('checks'), ...args])
+    case 'gpu-bundle':
+      return packGpuBundle(args)
     case 'test':
       return await runTests(args, lint)
     case 'lint':

@@ -3,7 +3,7 @@
 // `npm test` and their like call. Each installs, fetches and builds what is missing first. Talk goes to stderr.
 import { checkNode } from './prerequisites.mjs'
 
-const COMMANDS = ['demo', 'test', 'bench', 'check', 'build', 'lint']
+const COMMANDS = ['demo', 'test', 'bench', 'check', 'build', 'lint', 'gpu-bundle']
 
 async function main() {
   const [command = '', ...args] = process.argv.slice(2)

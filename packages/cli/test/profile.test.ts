@@ -38,7 +38,7 @@ function count(phase: ProfilePhase, name: string): number {
 
 describe('profile', () => {
   it('records one prefill and one decode step, the whole model in each', () => {
-    expect(record.version).toBe(1)
+    expect(record.version).toBe(2)
     expect(record.phases.map(({ name }) => name)).toEqual(['prefill', 'decode[0]'])
     for (const phase of record.phases) {
       expect(count(phase, 'LlamaForCausalLM')).toBe(1)
@@ -99,7 +99,7 @@ describe('profile', () => {
     const { code, stdout, stderr } = await vllmOps(['profile', ...PROMPT, '--json'])
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     expect(JSON.parse(stdout)).toMatchObject({
-      version: 1,
+      version: 2,
       phases: [{ name: 'prefill' }, { name: 'decode[0]' }],
     })
   })

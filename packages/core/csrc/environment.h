@@ -157,8 +157,11 @@ struct Environment {
   std::vector<std::string>
       kernels;  // where this environment has kernels: keys of the table in library.cpp
 
-  std::vector<std::unique_ptr<at::RecordFunction>> scopes;  // open ones of the profiler
-  bool profiling = false;
+  std::vector<std::unique_ptr<at::RecordFunction>> scopes;  // open ones; null in a table's place
+  std::vector<std::string> scope_labels;                    // by the numbers of scopes
+  bool profiling = false;  // whether the running profile is this environment's
+  uint8_t* profiling_flag = nullptr;
+  napi_ref profiling_flag_owner = nullptr;
 
   uint32_t intern(
       const std::string& text);     // a number for good: names of types, devices, arguments in use

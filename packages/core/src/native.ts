@@ -7,7 +7,9 @@ import { findLibtorch, type Libtorch, LibtorchError } from '@vllm-ops/libtorch'
 import { dtypes } from './dtype'
 import { errorOf, type Failure, VllmOpsError } from './errors'
 import type { MemoryStats } from './memory'
+import type { Calibration } from './profiler/calibration'
 import type { RawEvent } from './profiler/raw-event'
+import type { RawTable } from './profiler/raw-table'
 
 /** An operator as the addon knows it. */
 export interface NativeOperator {
@@ -81,10 +83,18 @@ export interface Addon {
     allowOverride: boolean,
   ): string
   unimplement(key: string): void
-  profilerStart(shapes: boolean, cuda?: boolean): void
-  profilerStop(): RawEvent[]
+  profilerStart(options: {
+    tables: boolean
+    shapes: boolean
+    memory: boolean
+    threads: boolean
+    device: boolean
+  }): Calibration
+  profilerStop(): RawEvent[] | RawTable[]
   abandonProfile(): void
-  scopeEnter(label: string): void
+  watchProfiling(flag: Uint8Array): void
+  scopeDefine(label: string): number
+  scopeEnter(scope: number, resumed: boolean, part: boolean): void
   scopeExit(): void
   devices(): NativeDevice[]
   resolveDevice(device: string): string

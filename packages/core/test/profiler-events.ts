@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { RESUMED } from '../src/profiler/labels'
 import type { ProfilerNative } from '../src/profiler/profiler'
 import type { RawEvent } from '../src/profiler/raw-event'
 
@@ -15,7 +16,17 @@ export function uniform(seed: number): () => number {
 
 /** A host event of thread 1 with what it launched; times in nanoseconds. */
 export function event(kind: RawEvent['kind'], name: string, start: number, end: number, more = {}): RawEvent {
-  const none = { thread: 1, device: 'cpu', correlation: 0, linked: 0, shapes: [], dtypes: [] }
+  const none = {
+    thread: 1,
+    device: 'cpu',
+    correlation: 0,
+    linked: 0,
+    stream: 0,
+    bytes: 0,
+    shapes: [],
+    dtypes: [],
+    scalars: [],
+  }
   return { kind, name, start, end, ...none, ...more }
 }
 
@@ -24,11 +35,13 @@ export class FakeNative implements ProfilerNative {
   now = 0
   recording = false
   events: RawEvent[] = []
+  private readonly labels: string[] = []
   private open: RawEvent[] = []
 
-  profilerStart(): void {
+  profilerStart(): { op: number; recordedOp: number; recordedScope: number } {
     this.recording = true
     this.events = []
+    return { op: 0, recordedOp: 0, recordedScope: 0 }
   }
 
   profilerStop(): RawEvent[] {
@@ -36,7 +49,15 @@ export class FakeNative implements ProfilerNative {
     return this.events
   }
 
-  scopeEnter(label: string): void {
+  scopeDefine(label: string): number {
+    return this.labels.push(label) - 1
+  }
+
+  scopeEnter(scope: number, resumed: boolean): void {
+    this.enter(resumed ? `${RESUMED}${this.labels[scope]}` : this.labels[scope]!)
+  }
+
+  private enter(label: string): void {
     const scope = event('scope', label, this.now, -1, { correlation: this.events.length + 1 })
     this.open.push(scope)
     if (this.recording) this.events.push(scope)

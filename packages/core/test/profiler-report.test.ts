@@ -31,6 +31,8 @@ function phaseOf(name: string, given: Given[]): ProfilePhase {
         dtypes: [],
       },
       ...{ calls: 1, self_cpu_us: 0, total_cpu_us: 0, self_device_us: 0, total_device_us: 0 },
+      ...{ mean_us: 0, p50_us: 0, p95_us: 0, min_us: 0, max_us: 0, histogram: [], launches: 0 },
+      ...{ flops: 0, bytes: 0, allocated_bytes: 0, peak_bytes: 0 },
       ...facts,
     }
     rows.push(row)
@@ -42,6 +44,8 @@ function phaseOf(name: string, given: Given[]): ProfilePhase {
   const top = given.map((row) => add(row, null))
   return {
     name,
+    steps: 1,
+    devices: [],
     total_cpu_us: top.reduce((sum, row) => sum + row.total_cpu_us, 0),
     total_device_us: top.reduce((sum, row) => sum + row.total_device_us, 0),
     rows,
@@ -109,8 +113,11 @@ function recordOf(...phases: ProfilePhase[]): ProfileRecord {
     cpu: 'AMD EPYC',
     cores: 4,
     threads: 2,
+    process: 1,
+    rank: 0,
+    peaks: {},
   }
-  return { version: 1, environment: machine, phases }
+  return { version: 2, environment: machine, phases, warnings: [] }
 }
 
 const RECORD = recordOf(phaseOf('prefill', model()))

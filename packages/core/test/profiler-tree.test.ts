@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from 'vitest'
-import { CALIBRATION_LABEL, scopeCost } from '../src/profiler/calibration'
+import { recordingCost } from '../src/profiler/calibration'
 import { type ScopeInfo, scopeLabel, torchDtype } from '../src/profiler/labels'
 import type { RawEvent } from '../src/profiler/raw-event'
 import type { ProfilePhase, ProfileRow } from '../src/profiler/record'
@@ -9,19 +9,14 @@ import { event, uniform } from './profiler-events'
 
 const ROOT = { label: 'root', name: 'run' }
 const FREE = { inside: 0, outside: 0 }
-
-function scopes(...infos: ScopeInfo[]): TreeInput['scope'] {
-  const known = new Map(infos.map((info) => [scopeLabel(info), info]))
-  return (label) => known.get(label)
-}
+const UNRECORDED = { scope: FREE, op: FREE }
 
 function build(events: RawEvent[], more: Partial<TreeInput> = {}): ProfilePhase[] {
   return buildPhases({
     events,
-    scope: () => undefined,
     root: ROOT,
     idle: new Map(),
-    scopeCost: FREE,
+    cost: UNRECORDED,
     ...more,
   })
 }
@@ -42,16 +37,13 @@ const MODEL: ScopeInfo = { kind: 'module', class: 'LlamaModel', path: 'model' }
 
 describe('buildPhases', () => {
   it('nests ops in modules and takes what is inside out of self times', () => {
-    const [phase] = build(
-      [
-        event('scope', ROOT.label, 0, 100_000),
-        event('scope', scopeLabel(MODEL), 10_000, 90_000),
-        event('scope', scopeLabel(RMS_NORM), 20_000, 60_000),
-        event('op', 'aten::mul', 30_000, 50_000, { dtypes: ['c10::BFloat16', ''], shapes: [[4, 8], []] }),
-        event('op', 'aten::empty', 35_000, 40_000),
-      ],
-      { scope: scopes(MODEL, RMS_NORM) },
-    )
+    const [phase] = build([
+      event('scope', ROOT.label, 0, 100_000),
+      event('scope', scopeLabel(MODEL), 10_000, 90_000),
+      event('scope', scopeLabel(RMS_NORM), 20_000, 60_000),
+      event('op', 'aten::mul', 30_000, 50_000, { dtypes: ['c10::BFloat16', ''], shapes: [[4, 8], []] }),
+      event('op', 'aten::empty', 35_000, 40_000),
+    ])
     expect(
       phase!.rows.map(({ name, parent, total_cpu_us, self_cpu_us }) => [
         name,
@@ -95,20 +87,17 @@ describe('buildPhases', () => {
   it('makes phases of the marked parts, adds up those of one name and leaves the rest out', () => {
     const prefill: ScopeInfo = { kind: 'phase', name: 'prefill' }
     const decode: ScopeInfo = { kind: 'phase', name: 'decode' }
-    const phases = build(
-      [
-        event('scope', ROOT.label, 0, 1_000_000),
-        event('op', 'aten::warm_up', 1_000, 100_000),
-        event('scope', scopeLabel(prefill), 100_000, 300_000),
-        event('op', 'aten::mm', 150_000, 250_000),
-        event('scope', scopeLabel(decode), 300_000, 310_000),
-        event('op', 'aten::mv', 302_000, 304_000),
-        event('scope', scopeLabel(decode), 320_000, 330_000),
-        event('op', 'aten::mv', 322_000, 325_000),
-        event('scope', scopeLabel(prefill), 326_000, 327_000),
-      ],
-      { scope: scopes(prefill, decode) },
-    )
+    const phases = build([
+      event('scope', ROOT.label, 0, 1_000_000),
+      event('op', 'aten::warm_up', 1_000, 100_000),
+      event('scope', scopeLabel(prefill), 100_000, 300_000),
+      event('op', 'aten::mm', 150_000, 250_000),
+      event('scope', scopeLabel(decode), 300_000, 310_000),
+      event('op', 'aten::mv', 302_000, 304_000),
+      event('scope', scopeLabel(decode), 320_000, 330_000),
+      event('op', 'aten::mv', 322_000, 325_000),
+      event('scope', scopeLabel(prefill), 326_000, 327_000),
+    ])
     expect(phases.map(({ name, total_cpu_us }) => [name, total_cpu_us])).toEqual([
       ['prefill', 200],
       ['decode', 20],
@@ -120,16 +109,13 @@ describe('buildPhases', () => {
   it('makes a phase inside a phase a part of it', () => {
     const prefill: ScopeInfo = { kind: 'phase', name: 'prefill' }
     const step: ScopeInfo = { kind: 'phase', name: 'step' }
-    const phases = build(
-      [
-        event('scope', ROOT.label, 0, 100_000),
-        event('scope', scopeLabel(prefill), 10_000, 90_000),
-        event('scope', scopeLabel(step), 20_000, 80_000),
-        event('scope', scopeLabel(MODEL), 30_000, 50_000),
-        event('op', 'aten::argmax', 60_000, 65_000),
-      ],
-      { scope: scopes(prefill, step, MODEL) },
-    )
+    const phases = build([
+      event('scope', ROOT.label, 0, 100_000),
+      event('scope', scopeLabel(prefill), 10_000, 90_000),
+      event('scope', scopeLabel(step), 20_000, 80_000),
+      event('scope', scopeLabel(MODEL), 30_000, 50_000),
+      event('op', 'aten::argmax', 60_000, 65_000),
+    ])
     expect(phases.map(({ name }) => name)).toEqual(['prefill'])
     const outside = row(phases[0], '(outside modules)')
     expect(row(phases[0], 'LlamaModel')).toMatchObject({ parent: null, total_cpu_us: 20 })
@@ -170,9 +156,8 @@ describe('buildPhases', () => {
         event('op', 'aten::sum', 50_000, 57_000, { thread: 2 }),
       ],
       {
-        scope: scopes(RMS_NORM),
         idle: new Map([[ROOT.label, 30_000]]),
-        scopeCost: { inside: 1_000, outside: 500 },
+        cost: { scope: { inside: 1_000, outside: 500 }, op: FREE },
       },
     )
     expect(row(phase, 'RMSNorm').self_cpu_us).toBe(7)
@@ -202,17 +187,21 @@ describe('buildPhases', () => {
   it.each(Array.from({ length: 40 }, (_, seed) => seed))(
     'adds up to the total (random program %i)',
     (seed) => {
-      const { events, scope, calls } = randomProgram(seed)
+      const { events, calls } = randomProgram(seed)
       const random = uniform(seed + 1000)
       const phases = build(events, {
-        scope,
         idle: new Map([[ROOT.label, random() * 5e5]]),
-        scopeCost: { inside: random() * 200, outside: random() * 200 },
+        cost: {
+          scope: { inside: random() * 200, outside: random() * 200 },
+          op: { inside: 0, outside: random() * 200 },
+        },
       })
       const [phase] = phases
       expect(phases).toHaveLength(1)
       const root = events.find(({ name }) => name === ROOT.label)!
-      const elsewhere = row(phase, '(other threads)').total_cpu_us
+      // The second thread ran one event, with all others of its inside.
+      const second = events.filter(({ thread, kind }) => thread === 2 && kind !== 'kernel')
+      const elsewhere = Math.max(...second.map(({ start, end }) => end - start)) / 1000
       // Sums of doubles in another order: far below the nanosecond, but not exact.
       expect(sum(phase!, 'self_cpu_us')).toBeCloseTo(phase!.total_cpu_us, 6)
       expect(phase!.total_cpu_us).toBeCloseTo((root.end - root.start) / 1000 + elsewhere, 6)
@@ -235,10 +224,9 @@ describe('buildPhases', () => {
 })
 
 /** Modules and ops nested at random, kernels of some, a second thread; `calls`: events but for the root. */
-function randomProgram(seed: number): { events: RawEvent[]; scope: TreeInput['scope']; calls: number } {
+function randomProgram(seed: number): { events: RawEvent[]; calls: number } {
   const random = uniform(seed)
   const events: RawEvent[] = []
-  const infos: ScopeInfo[] = []
   let now = 1000
   const run = (depth: number, thread: number): void => {
     const start = now
@@ -251,7 +239,6 @@ function randomProgram(seed: number): { events: RawEvent[]; scope: TreeInput['sc
     const correlation = events.length + 1
     if (pick === 0 && thread === 1) {
       const info: ScopeInfo = { kind: 'module', class: `M${pick}`, path: `m.${Math.floor(random() * 3)}` }
-      infos.push(info)
       events.push(event('scope', scopeLabel(info), start, now, { thread, correlation }))
     } else {
       const types = { dtypes: ['float'], shapes: [[Math.floor(random() * 2)]] }
@@ -269,20 +256,17 @@ function randomProgram(seed: number): { events: RawEvent[]; scope: TreeInput['sc
   now = 1500
   run(3, 2)
   events.push(event('scope', ROOT.label, 500, Math.max(end, now + 100)))
-  return { events, scope: scopes(...infos), calls: events.length - 1 }
+  return { events, calls: events.length - 1 }
 }
 
-describe('scopeCost', () => {
+describe('recordingCost', () => {
   it('separates what lies inside a scope from what lies around it, untroubled by an interruption', () => {
-    const events = Array.from({ length: 9 }, (_, i) =>
-      event('scope', CALIBRATION_LABEL, i * 1000, i * 1000 + 300),
-    )
-    events[4]!.end += 650
-    expect(scopeCost(events)).toEqual({ inside: 300, outside: 700 })
+    const cost = recordingCost({ op: 300, recordedOp: 900, recordedScope: 1000 }, [300, 310, 290, 9000])
+    expect(cost).toEqual({ scope: { inside: 310, outside: 690 }, op: { inside: 0, outside: 600 } })
   })
 
-  it('is nothing without a calibration', () => {
-    expect(scopeCost([])).toEqual({ inside: 0, outside: 0 })
+  it('is never negative, and nothing without a calibration', () => {
+    expect(recordingCost({ op: 300, recordedOp: 200, recordedScope: 0 }, [])).toEqual(UNRECORDED)
   })
 })
 

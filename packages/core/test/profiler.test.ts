@@ -51,7 +51,7 @@ describe('Profiler', () => {
       ['SiluAndMul', 0, 2],
       ['vllm_ops::silu_and_mul', 3, 2],
     ])
-    expect(record.version).toBe(1)
+    expect(record.version).toBe(2)
     expect(record.environment).toMatchObject({ torch: '2.13.0', threads: 2, node: process.version })
     expect(JSON.parse(JSON.stringify(record))).toEqual(record)
   })

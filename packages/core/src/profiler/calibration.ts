@@ -1,27 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { RawEvent } from './raw-event'
 
-/** Nanoseconds that recording one scope costs. */
-export interface ScopeCost {
-  /** Between the scope's recorded start and end: it would count as the scope's own time. */
+/** Nanoseconds that recording one call costs. */
+export interface CallCost {
+  /** Between the call's recorded start and end: it would count as the call's own time. */
   inside: number
-  /** Before the start and after the end: it would count as the time of whatever encloses the scope. */
+  /** Before the start and after the end: it would count as the time of whatever encloses the call. */
   outside: number
 }
 
-/** Label of the empty scopes that {@link scopeCost} reads. */
-export const CALIBRATION_LABEL = 'vllm-ops: calibration'
-/** Enough for a stable median, and about a tenth of a millisecond in all. */
-export const CALIBRATION_SCOPES = 64
-
-/** The cost of a scope, from empty scopes that were recorded back to back. Medians, since any one may be interrupted. */
-export function scopeCost(events: readonly RawEvent[]): ScopeCost {
-  const empty = events.filter((event) => event.name === CALIBRATION_LABEL).sort((a, b) => a.start - b.start)
-  const inside = median(empty.map((event) => event.end - event.start))
-  const period = median(empty.slice(1).map((event, i) => event.start - empty[i]!.start))
-  return { inside, outside: Math.max(0, period - inside) }
+/** What recording costs. */
+export interface RecordingCost {
+  scope: CallCost
+  op: CallCost
 }
 
-function median(values: number[]): number {
-  return values.sort((a, b) => a - b)[values.length >> 1] ?? 0
+/** What the addon measures when a profile starts, in nanoseconds. */
+export interface Calibration {
+  /** A small op, from one call to the next, while nothing is recorded. */
+  op: number
+  /** The same op recorded. */
+  recordedOp: number
+  /** An empty scope, recorded. */
+  recordedScope: number
+}
+
+/** Label of the scopes that a calibration opens: one around it, and empty ones inside. */
+export const CALIBRATION_LABEL = 'vllm-ops: calibration'
+
+/**
+ * The cost of recording. An op's start and end are read right beside its kernel, so that all of it lies outside; of an
+ * empty scope the duration that was recorded lies inside. Medians, since any one may be interrupted.
+ *
+ * @param scopes the recorded durations of empty scopes
+ */
+export function recordingCost(
+  { op, recordedOp, recordedScope }: Calibration,
+  scopes: number[],
+): RecordingCost {
+  const inside = scopes.sort((a, b) => a - b)[scopes.length >> 1] ?? 0
+  return {
+    scope: { inside, outside: Math.max(0, recordedScope - inside) },
+    op: { inside: 0, outside: Math.max(0, recordedOp - op) },
+  }
 }

@@ -24,6 +24,19 @@ export function scopeLabel(scope: ScopeInfo): string {
   return `module: ${scope.class}(${scope.path}${weight})`
 }
 
+/** Before the label of a scope that goes on after an `await`: the same call. */
+export const RESUMED = 'resumed '
+
+const MODULE = /^module: (.*?)\((.*?)(?:, weight=(.*))?\)$/s
+
+/** What a label of {@link scopeLabel} stands for; undefined for any other text. */
+export function parseScopeLabel(label: string): ScopeInfo | undefined {
+  if (label.startsWith('range: ')) return { kind: 'range', name: label.slice('range: '.length) }
+  if (label.startsWith('phase: ')) return { kind: 'phase', name: label.slice('phase: '.length) }
+  const module = MODULE.exec(label)
+  return module ? { kind: 'module', class: module[1]!, path: module[2]!, weight: module[3] } : undefined
+}
+
 /** A tensor's type as the tables print it: `bfloat16[4, 576]`. */
 export function describeTensor(dtype: string, shape: readonly number[]): string {
   return `${dtype}[${shape.join(', ')}]`

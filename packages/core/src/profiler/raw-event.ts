@@ -14,15 +14,30 @@ export interface RawEvent {
   end: number
   /** The thread that ran it; for a device event, whatever the device gives. */
   thread: number
-  /** `cpu` for what the host ran, `cuda:0` for what a device ran. */
+  /** `cpu` for what the host ran, `cuda:0` for what a device ran and for memory of a device. */
   device: string
-  kind: 'op' | 'scope' | 'kernel' | 'other'
-  /** Identifies an op or scope within the profile, ascending with its start; 0 if it has none. */
+  /**
+   * - `op`, `scope`: what the host ran
+   * - `kernel`: what a device ran, copies included
+   * - `runtime`: a call into the device's runtime, such as a launch
+   * - `memory`: memory that was allocated or, with negative `bytes`, freed
+   */
+  kind: 'op' | 'scope' | 'kernel' | 'runtime' | 'memory'
+  /**
+   * Identifies an op or scope within the profile, ascending with its start; 0 if it has none. For a runtime call and a
+   * kernel a number of the device's own: equal where the call launched the kernel.
+   */
   correlation: number
   /** For a device event the `correlation` of the op that launched it, else 0. */
   linked: number
+  /** The stream of a device event. */
+  stream: number
+  /** Of a memory event. */
+  bytes: number
   /** One entry per argument, `[]` for what is no tensor. */
   shapes: number[][]
   /** One C++ type name per argument (`float`, `c10::BFloat16`, `TensorList`, `Scalar`), `''` for what has none. */
   dtypes: string[]
+  /** One entry per argument, 0 for what is no number; empty where none is. */
+  scalars: number[]
 }

@@ -2,27 +2,25 @@
 // From the profiler's flat list of events to the rows of each phase. Host events nest by time on their thread; device
 // events hang under the op that launched them. Every nanosecond of a phase ends in exactly one row's self time: a
 // row's self time is its duration less that of what nests directly inside, and the accounting rows take the rest.
-import type { ScopeCost } from './calibration'
-import { type ScopeInfo, torchDtype } from './labels'
+import type { RecordingCost } from './calibration'
+import { costOf } from './costs'
+import { attributeReplays, type CapturedGraphs } from './graphs'
+import { parseScopeLabel, RESUMED } from './labels'
+import { addDuration, describeCall, merge, type Node, newNode } from './node'
+import { PhaseTree } from './phase-tree'
 import type { RawEvent } from './raw-event'
-import {
-  ACCOUNTING_ROWS,
-  type ProfilePhase,
-  type ProfileRow,
-  type ProfileRowKind,
-  type RowIdentity,
-  rowKey,
-} from './record'
+import type { ProfilePhase } from './record'
+import { deviceTimelines } from './timeline'
 
 export interface TreeInput {
   events: readonly RawEvent[]
-  /** Finds what a scope's label stands for; undefined for scopes of others. */
-  scope: (label: string) => ScopeInfo | undefined
   /** The scope around everything profiled: the only phase if none was marked inside. */
   root: { label: string; name: string }
   /** Nanoseconds in which the event loop waited, by the label of the phase. */
   idle: ReadonlyMap<string, number>
-  scopeCost: ScopeCost
+  cost: RecordingCost
+  /** What the graphs that may be replayed were captured from. */
+  graphs?: CapturedGraphs | undefined
 }
 
 /**
@@ -31,27 +29,21 @@ export interface TreeInput {
  */
 export function buildPhases(input: TreeInput): ProfilePhase[] {
   const threads = hostEventsByThread(input.events)
-  const phases = new Map<string, PhaseTree>()
+  const onDevice = input.events.some(({ kind, device }) => kind === 'memory' && device !== 'cpu')
+  const phases = new Map<string, EventPhase>()
   for (const { name, event } of phaseWindows(input, threads)) {
     let phase = phases.get(name)
     if (!phase) {
-      phase = new PhaseTree(name, input)
+      phase = new EventPhase(name, input.cost, event.name, onDevice)
       phases.set(name, phase)
     }
     phase.addWindow(event, threads)
   }
-  for (const event of input.events) {
-    if (isDeviceEvent(event)) addDeviceEvent(event, [...phases.values()])
-  }
-  return [...phases.values()].map((phase) => phase.finish())
-}
-
-/** Merged equal siblings, while the tree grows. Times in nanoseconds. */
-interface Node extends RowIdentity {
-  calls: number
-  selfCpu: number
-  selfDevice: number
-  children: Map<string, Node>
+  const kernels = input.events.filter(({ kind }) => kind === 'kernel').sort((a, b) => a.start - b.start)
+  const all = [...phases.values()]
+  const replays = attributeReplays(input.events, kernels, input.graphs)
+  for (const event of kernels) addKernel(event, all, replays.get(event))
+  return all.map((phase) => phase.finishWith(input))
 }
 
 /** A host event that is open at the present point of the walk over one thread. */
@@ -60,174 +52,169 @@ interface Frame {
   start: number
   end: number
   isScope: boolean
+  /** Whether what the event computes is counted already, in it or in what called it. */
+  costed: boolean
   /** Duration of the events directly inside. */
   used: number
-  /** Number of scopes directly inside. */
+  /** Number of scopes and ops directly inside. */
   scopes: number
+  ops: number
+  /** Bytes held at the start, and the most since. */
+  held: number
+  mostHeld: number
 }
 
 type Threads = ReadonlyMap<number, readonly RawEvent[]>
 
-/** One phase in the making. */
-class PhaseTree {
-  /** Rows at the top, then the accounting rows. */
-  private readonly top = new Map<string, Node>()
-  private readonly outside = newNode('other', ACCOUNTING_ROWS.outside)
-  private readonly otherThreads = newNode('other', ACCOUNTING_ROWS.threads)
+/** One phase out of events. */
+class EventPhase extends PhaseTree {
   private readonly ops = new Map<number, Node>()
+  /** Calls into the device's runtime by their correlation, and what made them. */
+  private readonly runtime = new Map<number, { caller: Node; event: RawEvent }>()
   private readonly windows: RawEvent[] = []
-  private profilerCost = 0
+  private readonly kernels: RawEvent[] = []
+  private held = 0
 
   constructor(
-    readonly name: string,
-    private readonly input: TreeInput,
-  ) {}
+    name: string,
+    cost: RecordingCost,
+    private readonly label: string,
+    /** Whether the memory to count is a device's. */
+    private readonly onDevice: boolean,
+  ) {
+    super(name, cost)
+  }
 
   /** Adds the host events of one run of the phase. */
   addWindow(window: RawEvent, threads: Threads): void {
     this.windows.push(window)
+    this.steps++
     for (const [thread, events] of threads) {
       const inside = eventsWithin(events, window)
+      const bottom = {
+        ...{ start: window.start, end: window.end, costed: false, used: 0, scopes: 0, ops: 0 },
+        ...{ held: this.held, mostHeld: this.held },
+      }
       if (thread === window.thread) {
-        const frame = this.nest(inside, { node: this.outside, ...window, isScope: true, used: 0, scopes: 0 })
-        this.close(frame)
+        this.close(this.nest(inside, { ...bottom, node: this.outside, isScope: true }))
       } else if (inside.length > 0) {
-        this.otherThreads.calls++
         // Only what the thread recorded counts: the frame itself has no time of its own.
-        this.nest(inside, { node: this.otherThreads, ...window, isScope: false, used: 0, scopes: 0 })
+        this.nest(inside, { ...bottom, node: this.threads(), isScope: false })
       }
     }
   }
 
-  /** The node of the op or scope with this correlation id, if it ran in this phase. */
-  launcher(correlation: number): Node | undefined {
-    return this.ops.get(correlation)
+  /** What launched a kernel, if it ran in this phase: what made the call into the runtime, or the op that Kineto names. */
+  launcher(event: RawEvent): Node | undefined {
+    return (
+      this.runtime.get(event.correlation)?.caller ?? (event.linked ? this.ops.get(event.linked) : undefined)
+    )
   }
 
   covers(time: number): boolean {
     return this.windows.some((window) => window.start <= time && time < window.end)
   }
 
-  addDeviceEvent(event: RawEvent, launcher: Node | undefined): void {
-    const kernel = newNode('kernel', event.name, launcher?.path)
-    const node = merge((launcher ?? this.outside).children, { ...kernel, device: event.device })
-    node.calls++
-    node.selfDevice += Math.max(0, event.end - event.start)
+  /** The node at a path of names that a captured graph remembers, made where it did not run in this phase. */
+  nodeAt(path: readonly Node[]): Node {
+    let node = this.outside
+    for (const step of path) {
+      const isScope = step.kind === 'module' || step.kind === 'other'
+      node = this.place(node, { ...newNode(step.kind, step.name, step.path), ...identity(step) }, isScope)
+    }
+    return node
   }
 
-  finish(): ProfilePhase {
-    const idle = this.input.idle.get(this.windows[0]!.name) ?? 0
-    const idleNode = newNode('other', ACCOUNTING_ROWS.idle)
-    idleNode.selfCpu = Math.min(idle, this.outside.selfCpu)
-    this.outside.selfCpu -= idleNode.selfCpu
-    const profiler = newNode('other', ACCOUNTING_ROWS.profiler)
-    profiler.selfCpu = this.profilerCost
+  addKernel(event: RawEvent, launcher: Node | undefined): void {
+    const kernel = newNode('kernel', event.name, launcher?.path)
+    const node = merge((launcher ?? this.outside).children, { ...kernel, device: event.device })
+    const took = Math.max(0, event.end - event.start)
+    node.calls++
+    node.launches++
+    node.selfDevice += took
+    addDuration(node, took)
+    this.kernels.push(event)
+  }
 
-    const nodes = [...this.top.values(), this.outside]
-    if (this.otherThreads.calls > 0) nodes.push(this.otherThreads)
-    nodes.push(idleNode, profiler)
-    const rows: ProfileRow[] = []
-    let totalCpu = 0
-    let totalDevice = 0
-    for (const node of nodes) {
-      const row = appendRows(rows, node, null)
-      totalCpu += row.total_cpu_us
-      totalDevice += row.total_device_us
-    }
-    return { name: this.name, total_cpu_us: totalCpu, total_device_us: totalDevice, rows }
+  finishWith(input: TreeInput): ProfilePhase {
+    const launches = new Map([...this.runtime].map(([id, { event }]) => [id, event]))
+    return this.finish(input.idle.get(this.label) ?? 0, deviceTimelines(this.kernels, launches))
   }
 
   /** Walks over one thread's events, which lie inside `bottom`, in the order of their start. Returns `bottom`. */
   private nest(events: readonly RawEvent[], bottom: Frame): Frame {
     const open = [bottom]
     for (const event of events) {
-      while (open.length > 1 && open[open.length - 1]!.end <= event.start) this.close(open.pop()!)
+      while (open.length > 1 && open[open.length - 1]!.end <= event.start) this.leave(open)
       const parent = open[open.length - 1]!
-      // An event that was never ended, or that clocks make end a little late, ends with what it is in.
-      const end = event.end < event.start ? parent.end : Math.min(event.end, parent.end)
-      const isScope = event.kind === 'scope'
-      parent.used += end - event.start
-      if (isScope) parent.scopes++
-      const node = this.enter(parent, event)
-      if (event.correlation !== 0 && event.kind !== 'other') this.ops.set(event.correlation, node)
-      open.push({ node, start: event.start, end, isScope, used: 0, scopes: 0 })
+      if (event.kind === 'memory') this.addMemory(parent, event)
+      else open.push(this.enter(parent, event))
     }
-    while (open.length > 1) this.close(open.pop()!)
+    while (open.length > 1) this.leave(open)
     return bottom
   }
 
-  /** Takes what scopes cost out of the frame's own time, and books both. */
+  private leave(open: Frame[]): void {
+    const frame = open.pop()!
+    this.close(frame)
+    const parent = open[open.length - 1]!
+    parent.mostHeld = Math.max(parent.mostHeld, frame.mostHeld)
+  }
+
   private close(frame: Frame): void {
-    const { inside, outside } = this.input.scopeCost
-    const own = frame.end - frame.start - frame.used
-    const cost = Math.min(own, (frame.isScope ? inside : 0) + frame.scopes * outside)
-    frame.node.selfCpu += own - cost
-    this.profilerCost += cost
+    const { node, start, end, used, isScope, scopes, ops } = frame
+    node.peak = Math.max(node.peak, frame.mostHeld - frame.held)
+    this.addOwnTime(node, end - start - used, { scopes: isScope ? 1 : 0 }, { scopes, ops })
   }
 
-  /** The node that `event` counts in. Scopes outside modules are rows at the top; the rest nests as it ran. */
-  private enter(parent: Frame, event: RawEvent): Node {
-    const scope = event.kind === 'scope' ? this.input.scope(event.name) : undefined
+  private addMemory(frame: Frame, event: RawEvent): void {
+    if (this.onDevice !== (event.device !== 'cpu')) return
+    this.held += event.bytes
+    frame.mostHeld = Math.max(frame.mostHeld, this.held)
+    if (event.bytes > 0) frame.node.allocated += event.bytes
+  }
+
+  /** Opens a frame for an event, booked in the node that it counts in. */
+  private enter(parent: Frame, event: RawEvent): Frame {
+    // An event that was never ended, or that clocks make end a little late, ends with what it is in.
+    const end = event.end < event.start ? parent.end : Math.min(event.end, parent.end)
+    const isScope = event.kind === 'scope'
+    parent.used += end - event.start
+    if (isScope) parent.scopes++
+    else if (event.kind === 'op') parent.ops++
+    const resumed = isScope && event.name.startsWith(RESUMED)
+    const name = resumed ? event.name.slice(RESUMED.length) : event.name
+    const scope = isScope ? parseScopeLabel(name) : undefined
+    const frame = { node: parent.node, start: event.start, end, isScope, costed: parent.costed }
+    const empty = { used: 0, scopes: 0, ops: 0, held: this.held, mostHeld: this.held }
     // A phase inside a phase is no row: what runs in it runs in the outer one.
-    if (scope?.kind === 'phase') return parent.node
-    const atTop = event.kind === 'scope' && parent.node === this.outside
-    const node = merge(atTop ? this.top : parent.node.children, describe(event, scope, parent.node.path))
-    node.calls++
-    return node
+    if (scope?.kind === 'phase') return { ...frame, ...empty }
+    const node = this.place(parent.node, describeCall({ ...event, name }, scope, parent.node.path), isScope)
+    if (!resumed) {
+      node.calls++
+      addDuration(node, end - event.start)
+    }
+    if (event.kind === 'runtime') this.runtime.set(event.correlation, { caller: parent.node, event })
+    else if (event.correlation !== 0) this.ops.set(event.correlation, node)
+    if (!frame.costed && event.kind === 'op') {
+      const cost = costOf(node.name, node.dtypes, event.shapes, event.scalars)
+      node.flops += cost?.flops ?? 0
+      node.bytes += cost?.bytes ?? 0
+      frame.costed = cost !== undefined
+    }
+    return { ...frame, ...empty, node }
   }
 }
 
-/** The node of one event below a module at `path`. */
-function describe(event: RawEvent, scope: ScopeInfo | undefined, path: string): Node {
-  if (scope?.kind === 'module') {
-    return { ...newNode('module', scope.class, scope.path), weight: scope.weight ?? null }
-  }
-  if (event.kind === 'scope') return newNode('other', scope?.name ?? event.name, path)
-  const node = newNode(event.kind === 'op' ? 'op' : 'other', event.name, path)
-  return { ...node, shapes: event.shapes, dtypes: event.dtypes.map(torchDtype) }
-}
-
-function newNode(kind: ProfileRowKind, name: string, path = ''): Node {
-  const none = { weight: null, shapes: [], dtypes: [], calls: 0, selfCpu: 0, selfDevice: 0 }
-  return { ...none, kind, name, path, device: 'cpu', children: new Map() }
-}
-
-/** The sibling equal to `node` if there is one, else `node`, which then is one of them. */
-function merge(siblings: Map<string, Node>, node: Node): Node {
-  const key = rowKey(node)
-  const equal = siblings.get(key)
-  if (equal) return equal
-  siblings.set(key, node)
-  return node
-}
-
-/** Appends `node` and all below it; totals come from the bottom up. */
-function appendRows(rows: ProfileRow[], node: Node, parent: number | null): ProfileRow {
-  const { kind, name, path, weight, device, shapes, dtypes, calls } = node
-  const self_cpu_us = node.selfCpu / 1000
-  const self_device_us = node.selfDevice / 1000
-  const row: ProfileRow = {
-    ...{ id: rows.length, parent, kind, name, path, weight, device, shapes, dtypes, calls },
-    ...{ self_cpu_us, total_cpu_us: self_cpu_us, self_device_us, total_device_us: self_device_us },
-  }
-  rows.push(row)
-  for (const child of node.children.values()) {
-    const { total_cpu_us, total_device_us } = appendRows(rows, child, row.id)
-    row.total_cpu_us += total_cpu_us
-    row.total_device_us += total_device_us
-  }
-  return row
-}
-
-function isDeviceEvent(event: RawEvent): boolean {
-  return event.device !== 'cpu'
+function identity({ weight, device, shapes, dtypes }: Node): Partial<Node> {
+  return { weight, device, shapes, dtypes }
 }
 
 /** What each thread of the host recorded, in the order of start, what encloses before what it encloses. */
 function hostEventsByThread(events: readonly RawEvent[]): Map<number, RawEvent[]> {
   const threads = new Map<number, RawEvent[]>()
   for (const event of events) {
-    if (isDeviceEvent(event)) continue
+    if (event.kind === 'kernel') continue
     const thread = threads.get(event.thread)
     if (thread) thread.push(event)
     else threads.set(event.thread, [event])
@@ -236,9 +223,13 @@ function hostEventsByThread(events: readonly RawEvent[]): Map<number, RawEvent[]
   return threads
 }
 
+/** Only ops and scopes are numbered in the order of their start. */
+function isNumbered({ kind, correlation }: RawEvent): boolean {
+  return correlation !== 0 && (kind === 'op' || kind === 'scope')
+}
+
 function byStart(a: RawEvent, b: RawEvent): number {
-  const numbered = a.correlation !== 0 && b.correlation !== 0
-  return a.start - b.start || (numbered ? a.correlation - b.correlation : b.end - a.end)
+  return a.start - b.start || (isNumbered(a) && isNumbered(b) ? a.correlation - b.correlation : b.end - a.end)
 }
 
 /** The events that started within `window`, itself left out. */
@@ -267,7 +258,7 @@ function phaseWindows(input: TreeInput, threads: Threads): { name: string; event
     for (const event of events) {
       if (event.kind !== 'scope') continue
       if (event.name === input.root.label) root = event
-      const scope = input.scope(event.name)
+      const scope = parseScopeLabel(event.name)
       if (scope?.kind !== 'phase' || event.start < end) continue
       windows.push({ name: scope.name, event })
       end = event.end
@@ -278,13 +269,16 @@ function phaseWindows(input: TreeInput, threads: Threads): { name: string; event
 }
 
 /** Books a kernel under the op that launched it, or outside modules in the phase during which it ran. */
-function addDeviceEvent(event: RawEvent, phases: readonly PhaseTree[]): void {
+function addKernel(
+  event: RawEvent,
+  phases: readonly EventPhase[],
+  replayed: readonly Node[] | undefined,
+): void {
   for (const phase of phases) {
-    const launcher = event.linked === 0 ? undefined : phase.launcher(event.linked)
-    if (launcher) {
-      phase.addDeviceEvent(event, launcher)
-      return
-    }
+    const launcher = phase.launcher(event)
+    if (!launcher) continue
+    phase.addKernel(event, replayed ? phase.nodeAt(replayed) : launcher)
+    return
   }
-  phases.find((phase) => phase.covers(event.start))?.addDeviceEvent(event, undefined)
+  phases.find((phase) => phase.covers(event.start))?.addKernel(event, undefined)
 }

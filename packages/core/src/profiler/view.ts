@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What of a phase is shown. A view leaves rows out, but never time: what is hidden is in the row above it.
 import { type ProfilePhase, type ProfileRow, rowKey } from './record'
+import { addRows } from './rows'
 
 /** A row to show, and what is shown below it. */
 export interface ViewNode {
@@ -101,13 +102,5 @@ function mergeEqual(nodes: readonly ViewNode[]): ViewNode[] {
 }
 
 function add(a: ViewNode, b: ViewNode): ViewNode {
-  const row: ProfileRow = {
-    ...a.row,
-    calls: a.row.calls + b.row.calls,
-    self_cpu_us: a.row.self_cpu_us + b.row.self_cpu_us,
-    total_cpu_us: a.row.total_cpu_us + b.row.total_cpu_us,
-    self_device_us: a.row.self_device_us + b.row.self_device_us,
-    total_device_us: a.row.total_device_us + b.row.total_device_us,
-  }
-  return { row, layers: a.layers, children: [...a.children, ...b.children] }
+  return { row: addRows(a.row, b.row), layers: a.layers, children: [...a.children, ...b.children] }
 }

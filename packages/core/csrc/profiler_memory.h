@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the allocators of a thread report, for as long as a profile wants to know.
+
+#pragma once
+
+#include <c10/util/Flags.h>
+#include <torch/csrc/profiler/orchestration/observer.h>
+#include <torch/csrc/profiler/util.h>
+
+#include <memory>
+#include <utility>
+
+C10_DECLARE_int(caffe2_log_level);
+
+namespace vllm_ops {
+
+// Receives the reports of one thread. It is a profiler's state since PyTorch takes whatever stands
+// in that place for one.
+class ThreadMemory : public torch::profiler::impl::ProfilerStateBase {
+ public:
+  ThreadMemory()
+      : ProfilerStateBase(torch::profiler::impl::ProfilerConfig(
+            torch::profiler::impl::ProfilerState::CPU, false, true)) {}
+
+  torch::profiler::impl::ActiveProfilerType profilerType() override {
+    return torch::profiler::impl::ActiveProfilerType::LEGACY;
+  }
+};
+
+// Hands the reports of this thread on to a profiler of all threads, which doesn't get them itself.
+class ForwardedMemory : public ThreadMemory {
+ public:
+  void reportMemoryUsage(void* memory, int64_t size, size_t allocated, size_t reserved,
+                         c10::Device device) override {
+    ProfilerStateBase* profiler = ProfilerStateBase::get(true);
+    if (profiler != nullptr) {
+      profiler->reportMemoryUsage(memory, size, allocated, reserved, device);
+    }
+  }
+};
+
+// Has this thread's allocators report to `state`, unless another profiler has the thread.
+class MemoryReports {
+ public:
+  explicit MemoryReports(std::shared_ptr<ThreadMemory> state)
+      : active_(torch::profiler::impl::ProfilerStateBase::get(false) == nullptr) {
+    if (!active_) return;
+    torch::profiler::impl::ProfilerStateBase::push(std::move(state));
+    // The allocator would warn of every tensor that is older than the profile.
+    level_ = FLAGS_caffe2_log_level;
+    FLAGS_caffe2_log_level = std::max(level_, 2);
+  }
+  ~MemoryReports() {
+    if (!active_) return;
+    FLAGS_caffe2_log_level = level_;
+    torch::profiler::impl::ProfilerStateBase::pop(false);
+  }
+  MemoryReports(const MemoryReports&) = delete;
+  MemoryReports& operator=(const MemoryReports&) = delete;
+
+ private:
+  bool active_;
+  int level_ = 0;
+};
+
+}  // namespace vllm_ops

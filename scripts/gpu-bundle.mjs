@@ -16,7 +16,6 @@ import {
   statSync,
   symlinkSync,
 } from 'node:fs'
-import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join, relative, resolve } from 'node:path'
 import { ROOT, ToolFailed } from './tools.mjs'
@@ -69,7 +68,7 @@ export function packGpuBundle(args) {
 }
 
 /**
- * This Node, without symbols, and the headers that addons need. Compressing it takes most of the time, so it is kept.
+ * This Node, without symbols. Compressing it takes most of the time, so it is kept.
  *
  * @param {string} staging
  */
@@ -79,8 +78,6 @@ function runtimeArchive(staging) {
   const folder = join(staging, 'runtime')
   mkdirSync(join(folder, 'bin'), { recursive: true })
   tool('strip', ['-o', join(folder, 'bin/node'), process.execPath])
-  const require = createRequire(join(ROOT, 'packages/core/package.json'))
-  cpSync(require('node-api-headers').include_dir, join(folder, 'include/node'), { recursive: true })
   mkdirSync(dirname(kept), { recursive: true })
   archive(folder, kept)
   return kept
@@ -99,8 +96,9 @@ function copyProject(to) {
     placed.set(name, join(ROOT, folder))
   }
   for (const folder of workspaceFolders()) placeDependencies(join(ROOT, folder), placed, to)
-  // For core's addon only.
+  // What the addons are built with.
   placePackage('node-addon-api', join(ROOT, 'packages/core'), placed, to)
+  placePackage('node-api-headers', join(ROOT, 'packages/core'), placed, to)
   cpSync(join(ROOT, 'csrc-common'), join(to, 'csrc-common'), { recursive: true })
   // The cards, from which a kernel library's schemas are read.
   cpSync(join(ROOT, 'packages/core/src/ops'), join(to, 'packages/core/src/ops'), { recursive: true })

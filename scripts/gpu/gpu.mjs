@@ -122,7 +122,7 @@ async function build({ source, output }, libtorch, env) {
   const options = [
     'CMAKE_BUILD_TYPE=Release',
     `CMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(ROOT, output)}`,
-    `CMAKE_JS_INC=${join(ROOT, 'include/node')}`,
+    `CMAKE_JS_INC=${join(ROOT, 'node_modules/node-api-headers/include')}`,
     `LIBTORCH=${libtorch}`,
   ]
   await quietly(

@@ -30,6 +30,8 @@ export interface LoadOptions extends ResolveModelOptions {
   readonly maxNumBatchedTokens?: number
   /** Sequences that run at the same time at most; others wait. Default 64. */
   readonly maxNumSeqs?: number
+  /** Never captures steps as graphs, on devices where that can be done. Default false. */
+  readonly enforceEager?: boolean
 }
 
 /** Sampling parameters, and a signal that ends the generation. */
@@ -237,7 +239,9 @@ function resolveLimits(options: LoadOptions, config: LlamaConfig) {
   check('kvCacheTokens', kvCacheTokens, maxModelLen)
   check('maxNumBatchedTokens', maxNumBatchedTokens, 1)
   check('maxNumSeqs', maxNumSeqs, 1)
-  return { maxModelLen, maxNumBatchedTokens, maxNumSeqs, numBlocks: Math.ceil(kvCacheTokens / BLOCK_SIZE) }
+  const numBlocks = Math.ceil(kvCacheTokens / BLOCK_SIZE)
+  const eager = options.enforceEager ? { capture: undefined } : {}
+  return { maxModelLen, maxNumBatchedTokens, maxNumSeqs, numBlocks, ...eager }
 }
 
 function disposedError(): VllmOpsError {

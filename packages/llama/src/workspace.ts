@@ -4,6 +4,16 @@ import type { LlamaConfig } from './config'
 import type { AttentionViews } from './modules/attention'
 import type { ModelDType } from './weights/weight-source'
 
+/** Working memory of attention over sequences that are computed in parts, for so many tokens and parts. */
+export interface PartitionScratch {
+  /** float32 `[tokens, heads, partitions]` */
+  readonly expSums: Tensor
+  /** float32 `[tokens, heads, partitions]` */
+  readonly maxLogits: Tensor
+  /** `[tokens, heads, partitions, headDim]` */
+  readonly partial: Tensor
+}
+
 /**
  * The activations of one forward pass over a number of tokens. Layers run one after the other, so all of them share these;
  * every op writes into them, and steps of the same size allocate nothing.
@@ -30,6 +40,9 @@ export class Workspace {
   readonly gateUp: Tensor
   /** `[tokens, intermediateSize]` */
   readonly activated: Tensor
+  readonly #makeScratch: (partitions: number) => PartitionScratch
+  #scratch: PartitionScratch | undefined
+  #partitions = 0
 
   constructor(config: LlamaConfig, tokens: number, dtype: ModelDType, device: string) {
     const {
@@ -57,13 +70,34 @@ export class Workspace {
       query: byHeads(this.query, heads),
       key: byHeads(this.key, kvHeads),
       value: byHeads(this.value, kvHeads),
+      scratch: (partitions) => this.#scratchOf(partitions),
     }
+    this.#makeScratch = (partitions) => ({
+      expSums: keep(empty([tokens, heads, partitions], { dtype: 'float32', device })),
+      maxLogits: keep(empty([tokens, heads, partitions], { dtype: 'float32', device })),
+      partial: keep(empty([tokens, heads, partitions, headDim], { dtype, device })),
+    })
+  }
+
+  /** For at least so many parts; kept for the next step. */
+  #scratchOf(partitions: number): PartitionScratch {
+    if (this.#scratch && this.#partitions >= partitions) return this.#scratch
+    this.#freeScratch()
+    this.#scratch = this.#makeScratch(partitions)
+    this.#partitions = partitions
+    return this.#scratch
+  }
+
+  #freeScratch(): void {
+    for (const tensor of Object.values(this.#scratch ?? {})) tensor.dispose()
+    this.#scratch = undefined
   }
 
   /** Frees all of it. */
   dispose(): void {
     const { hidden, residual, qkv, query, key, value, attended, views, gateUp, activated } = this
-    const own = { hidden, residual, qkv, query, key, value, attended, gateUp, activated }
-    for (const tensor of Object.values({ ...own, ...views })) tensor.dispose()
+    const own = [hidden, residual, qkv, query, key, value, attended, gateUp, activated]
+    for (const tensor of [...own, views.out, views.query, views.key, views.value]) tensor.dispose()
+    this.#freeScratch()
   }
 }

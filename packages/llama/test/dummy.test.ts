@@ -24,7 +24,12 @@ const config: LlamaConfig = {
 it.each(['float32', 'float16', 'bfloat16'] as const)('a model with random %s weights runs', async (dtype) => {
   manualSeed(1)
   const model = LlamaForCausalLM.dummy(config, { dtype })
-  const engine = new Engine(model, { numBlocks: 4, maxNumBatchedTokens: 64, maxNumSeqs: 1 })
+  const engine = new Engine(model, {
+    numBlocks: 4,
+    maxNumBatchedTokens: 64,
+    maxNumSeqs: 1,
+    maxModelLen: 64,
+  })
   const sequence = new Sequence([1, 2, 3], {
     params: resolveSamplingParams({ maxTokens: 20, ignoreEos: true, logprobs: 0 }, config.vocabSize),
     endOfGenerationIds: [],

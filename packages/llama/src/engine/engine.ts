@@ -5,24 +5,28 @@ import { createKvCache, type LayerCache } from '../kv-cache'
 import type { LlamaForCausalLM } from '../modules/llama'
 import { hostRows, Sampler } from '../modules/sampler'
 import { logprobsOf } from '../sampling/sample'
-import { type LogitsRow, prepareInput } from './model-input'
+import type { LogitsRow } from './model-input'
+import { ModelRunner, type RunnerOptions } from './model-runner'
 import { type ScheduledSequence, Scheduler, type SchedulerLimits } from './scheduler'
 import type { GeneratedToken, Sequence } from './sequence'
 import { TokenStream } from './token-stream'
 
+/** What bounds an engine, and how its steps are captured. */
+export type EngineOptions = SchedulerLimits & RunnerOptions
+
 /** Runs all sequences of a model, batching those that run at the same time, and gives the event loop a turn after every step. */
 export class Engine {
-  readonly #model: LlamaForCausalLM
+  readonly #runner: ModelRunner
   readonly #caches: readonly LayerCache[]
   readonly #sampler = new Sampler('sampler')
   readonly #scheduler: Scheduler
   readonly #streams = new Map<Sequence, TokenStream>()
   #running = false
 
-  constructor(model: LlamaForCausalLM, limits: SchedulerLimits) {
-    this.#model = model
-    this.#scheduler = new Scheduler(limits)
-    this.#caches = createKvCache(model.config, limits.numBlocks, model.dtype, model.device)
+  constructor(model: LlamaForCausalLM, options: EngineOptions) {
+    this.#scheduler = new Scheduler(options)
+    this.#caches = createKvCache(model.config, options.numBlocks, model.dtype, model.device)
+    this.#runner = new ModelRunner(model, this.#caches, options)
   }
 
   /** Runs a sequence and yields its tokens as they come. Leaving the loop early, or an abort, ends it. */
@@ -45,6 +49,7 @@ export class Engine {
   /** Ends every sequence with this error and frees the cache. */
   dispose(error: unknown): void {
     for (const sequence of [...this.#streams.keys()]) this.#fail(sequence, error)
+    this.#runner.dispose()
     for (const { key, value } of this.#caches) {
       key.dispose()
       value.dispose()
@@ -66,9 +71,7 @@ export class Engine {
     while (!this.#scheduler.isEmpty) {
       const batch = this.#scheduler.schedule()
       try {
-        const isDecode = batch.every(
-          ({ sequence }) => sequence.numUncomputed === 1 && sequence.numComputed > 0,
-        )
+        const isDecode = batch.every(({ sequence }) => sequence.isGenerating)
         await phase(isDecode ? 'decode' : 'prefill', () => scope(() => this.#step(batch)))
       } catch (error) {
         for (const { sequence } of batch) this.#fail(sequence, error)
@@ -80,8 +83,7 @@ export class Engine {
 
   #step(batch: readonly ScheduledSequence[]): void {
     for (const { sequence } of batch) sequence.startClock()
-    const { inputIds, positions, metadata, logitsIndices, rows } = prepareInput(batch, this.#model.device)
-    const logits = this.#model.call(inputIds, positions, this.#caches, metadata, logitsIndices)
+    const { logits, greedy, rows } = this.#runner.run(batch)
     for (const { sequence, numTokens } of batch) sequence.numComputed += numTokens
     scorePrompts(logits, rows)
     const sampling = rows.flatMap(({ sequence, position }, row) =>
@@ -89,7 +91,11 @@ export class Engine {
     )
     if (sampling.length === 0) return
     const sequences = sampling.map((row) => rows[row]!.sequence)
-    const sampled = this.#sampler.call(selectRows(logits, sampling, rows.length), sequences)
+    const sampled = this.#sampler.call(
+      selectRows(logits, sampling, rows.length),
+      sequences,
+      greedy && selectRows(greedy, sampling, rows.length),
+    )
     for (const [i, sequence] of sequences.entries()) {
       const token = sequence.append(sampled[i]!)
       const stream = this.#streams.get(sequence)!
@@ -115,8 +121,8 @@ function scorePrompts(logits: Tensor, rows: readonly LogitsRow[]): void {
   }
 }
 
-function selectRows(logits: Tensor, rows: readonly number[], all: number): Tensor {
-  if (rows.length === all) return logits
-  const indices = fromTypedArray(BigInt64Array.from(rows, BigInt)).to({ device: logits.device })
-  return torch.aten.index_select(logits, 0, indices)
+function selectRows(tensor: Tensor, rows: readonly number[], all: number): Tensor {
+  if (rows.length === all) return tensor
+  const indices = fromTypedArray(BigInt64Array.from(rows, BigInt)).to({ device: tensor.device })
+  return torch.aten.index_select(tensor, 0, indices)
 }

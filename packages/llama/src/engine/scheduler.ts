@@ -52,9 +52,9 @@ export class Scheduler {
     const { maxNumBatchedTokens, maxNumSeqs } = this.limits
     const scheduled = new Map<Sequence, number>()
     let budget = maxNumBatchedTokens
-    const isGenerating = (sequence: Sequence) => sequence.numComputed > 0 && sequence.numUncomputed === 1
-    const prompts = this.#sequences.filter((sequence) => !isGenerating(sequence))
-    for (const sequence of [...this.#sequences.filter(isGenerating), ...prompts]) {
+    const generating = this.#sequences.filter(({ isGenerating }) => isGenerating)
+    const prompts = this.#sequences.filter(({ isGenerating }) => !isGenerating)
+    for (const sequence of [...generating, ...prompts]) {
       if (budget === 0 || scheduled.size === maxNumSeqs) break
       const numTokens = Math.min(sequence.numUncomputed, budget)
       if (!this.#reserve(sequence, numTokens, scheduled)) continue

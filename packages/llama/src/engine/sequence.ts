@@ -74,6 +74,11 @@ export class Sequence {
     return this.tokenIds.length - this.numComputed
   }
 
+  /** Whether its next step computes one token and needs nothing but the cache. */
+  get isGenerating(): boolean {
+    return this.numComputed > 0 && this.numUncomputed === 1
+  }
+
   /** To be called when the first step that works on this sequence begins. */
   startClock(): void {
     if (Number.isNaN(this.#prefillStart)) this.#prefillStart = performance.now()

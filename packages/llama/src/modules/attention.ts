@@ -3,6 +3,7 @@ import { ones, ops, scope, type Tensor, torch } from '@vllm-ops/core'
 import type { AttentionMetadata, DecodeMetadata, PrefillMetadata } from '../attention-metadata'
 import type { LlamaConfig } from '../config'
 import { BLOCK_SIZE, type LayerCache } from '../kv-cache'
+import type { PartitionScratch } from '../workspace'
 import { Module } from './module'
 
 /** The views that one attention call works on, each `[tokens, heads, headDim]` (kvHeads for key and value). */
@@ -11,7 +12,16 @@ export interface AttentionViews {
   readonly query: Tensor
   readonly key: Tensor
   readonly value: Tensor
+  /** Working memory for at least so many parts of a sequence. */
+  scratch(partitions: number): PartitionScratch
 }
+
+/** Tokens of a part of a sequence in `paged_attention_v2`. */
+const PARTITION = 512
+/** With more pairs of sequence and head than this there is work for a whole device without splitting sequences. */
+const ENOUGH_PAIRS = 512
+/** Up to this length a sequence's weights fit into the fast memory of a block of threads. */
+const LONGEST_WHOLE = 8192
 
 /** Causal attention over a paged cache: stores the keys and values of the batch, then attends to what each token may see. */
 export class Attention extends Module<
@@ -31,28 +41,41 @@ export class Attention extends Module<
     const { decode, numPrefillTokens } = metadata
     ops.reshape_and_cache(views.key, views.value, cache.key, cache.value, metadata.slotMapping, 'auto', 1)
     for (const prefill of metadata.prefills) scope(() => this.#prefill(views, cache, prefill))
-    if (decode && numPrefillTokens === 0) this.#decode(views.out, views.query, cache, decode)
+    if (decode && numPrefillTokens === 0) this.#decode(views, cache, decode)
     else if (decode) {
       scope(() => {
-        const [out, query] = [views.out, views.query].map((t) =>
-          t.narrow(0, numPrefillTokens, decode.numTokens),
-        )
-        this.#decode(out!, query!, cache, decode)
+        const part = (t: Tensor) => t.narrow(0, numPrefillTokens, decode.numTokens)
+        const first = (t: Tensor) => t.narrow(0, 0, decode.numTokens)
+        const scratch = (partitions: number) => {
+          const { expSums, maxLogits, partial } = views.scratch(partitions)
+          return { expSums: first(expSums), maxLogits: first(maxLogits), partial: first(partial) }
+        }
+        this.#decode({ out: part(views.out), query: part(views.query), scratch }, cache, decode)
       })
     }
   }
 
   #decode(
-    out: Tensor,
-    query: Tensor,
-    cache: LayerCache,
-    { blockTables, seqLens, maxSeqLen }: DecodeMetadata,
+    { out, query, scratch }: Pick<AttentionViews, 'out' | 'query' | 'scratch'>,
+    { key, value }: LayerCache,
+    { numTokens, blockTables, seqLens, maxSeqLen }: DecodeMetadata,
   ): void {
-    const kvHeads = this.#config.numKeyValueHeads
+    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads } = this.#config
+    const partitions = Math.ceil(maxSeqLen / PARTITION)
+    const whole = partitions === 1 || (maxSeqLen <= LONGEST_WHOLE && numTokens * heads > ENOUGH_PAIRS)
     // The last seven: no ALiBi, no fp8, and no block sparsity, whose sizes then mean nothing.
-    // biome-ignore format: one argument a line would be a column of nameless numbers
-    ops.paged_attention_v1(
-      out, query, cache.key, cache.value, kvHeads, this.#scale, blockTables, seqLens, BLOCK_SIZE, maxSeqLen,
+    if (whole) {
+      // biome-ignore format: one argument a line would be a column of nameless numbers
+      ops.paged_attention_v1(
+        out, query, key, value, kvHeads, this.#scale, blockTables, seqLens, BLOCK_SIZE, maxSeqLen,
+        null, 'auto', 1, 0, 0, 0, 64, 0,
+      )
+      return
+    }
+    const { expSums, maxLogits, partial } = scratch(partitions)
+    // biome-ignore format: as above
+    ops.paged_attention_v2(
+      out, expSums, maxLogits, partial, query, key, value, kvHeads, this.#scale, blockTables, seqLens, BLOCK_SIZE, maxSeqLen,
       null, 'auto', 1, 0, 0, 0, 64, 0,
     )
   }

@@ -25,16 +25,27 @@ export interface SampledToken {
  * Chooses the next token of each sequence. Greedy choices are an argmax on the device; everything else is computed in float32 on
  * the host, so that a seed means the same on every device.
  */
-export class Sampler extends Module<[logits: Tensor, requests: readonly SamplingRequest[]], SampledToken[]> {
+export class Sampler extends Module<
+  [logits: Tensor, requests: readonly SamplingRequest[], greedy?: Tensor | undefined],
+  SampledToken[]
+> {
   constructor(path: string) {
     super('Sampler', path)
   }
 
-  /** @param logits float32 `[requests, vocabulary]` */
-  protected forward(logits: Tensor, requests: readonly SamplingRequest[]): SampledToken[] {
+  /**
+   * @param logits float32 `[requests, vocabulary]`
+   * @param greedy int64 `[requests]`: their argmax, where it is known already
+   */
+  protected forward(
+    logits: Tensor,
+    requests: readonly SamplingRequest[],
+    greedy?: Tensor | undefined,
+  ): SampledToken[] {
     return scope(() => {
       if (requests.every(({ params }) => params.temperature === 0 && params.logprobs === undefined)) {
-        const ids = torch.aten.argmax(logits, -1).to({ device: 'cpu' }).data() as BigInt64Array
+        const best: Tensor = greedy ?? torch.aten.argmax(logits, -1)
+        const ids = best.to({ device: 'cpu' }).data() as BigInt64Array
         return Array.from(ids, (id) => ({ tokenId: Number(id) }))
       }
       const rows = hostRows(logits)

@@ -18,6 +18,8 @@ export interface Benchmark {
   /** What it measures, in a line. */
   readonly title: string
   readonly options: readonly OptionInfo[]
+  /** Words after the name that choose what of it is measured; all of it without any. They are the option `parts`. */
+  readonly parts?: readonly string[]
   /** Measures, prints its tables to stdout and returns everything for `--json`. */
   run(options: OptionValues): Promise<Readonly<Record<string, unknown>>>
 }

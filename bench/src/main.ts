@@ -5,12 +5,13 @@ import { writeFileSync } from 'node:fs'
 import type { ParseArgsConfig } from 'node:util'
 import { parseArgs } from 'node:util'
 import { type Benchmark, type OptionValues, UsageError } from './benchmark'
+import { cudaKernels } from './cuda'
 import { dispatch } from './dispatch'
 import { kernels } from './kernels'
 import { llama } from './llama'
 import { machine } from './machine'
 
-const benchmarks: readonly Benchmark[] = [dispatch, kernels, llama]
+const benchmarks: readonly Benchmark[] = [dispatch, kernels, llama, cudaKernels]
 
 const USAGE_EXIT_CODE = 2
 
@@ -33,12 +34,17 @@ function parse(benchmark: Benchmark, args: string[]): OptionValues | undefined {
   const options: ParseArgsConfig['options'] = { json: { type: 'string' }, help: { type: 'boolean' } }
   for (const { name } of benchmark.options) options[name] = { type: 'string' }
   try {
-    const { values } = parseArgs({ args, options })
+    const { values, positionals } = parseArgs({
+      args,
+      options,
+      allowPositionals: benchmark.parts !== undefined,
+    })
     if (values.help) {
       usage()
       return undefined
     }
     const given: Record<string, string> = {}
+    if (benchmark.parts) given.parts = positionals.join()
     for (const { name, fallback } of benchmark.options) if (fallback !== undefined) given[name] = fallback
     for (const [name, value] of Object.entries(values)) if (typeof value === 'string') given[name] = value
     return given
@@ -50,8 +56,8 @@ function parse(benchmark: Benchmark, args: string[]): OptionValues | undefined {
 
 function usage(problem?: string): void {
   const lines = ['usage: npm run bench -- NAME [options] [--json FILE]', '']
-  for (const { name, title, options } of benchmarks) {
-    lines.push(`${name}: ${title}`)
+  for (const { name, title, options, parts } of benchmarks) {
+    lines.push(`${name}${parts ? ` [${parts.join(' | ')}]` : ''}: ${title}`)
     for (const option of options) {
       const fallback = option.fallback === undefined ? '' : ` (${option.fallback})`
       lines.push(`  --${option.name} ${option.value}  ${option.help}${fallback}`)

@@ -113,6 +113,9 @@ inline cudaStream_t current_stream(int32_t device) {
   return static_cast<cudaStream_t>(stream);
 }
 
+/// Devices that are known one by one; a machine has fewer.
+constexpr int kDevices = 64;
+
 /// Launches kernels on the device of an op's arguments and on torch's current stream there. Nothing
 /// here waits for the device, so a launcher can be captured into a CUDA graph.
 class Launch {
@@ -137,10 +140,26 @@ class Launch {
     config.blockDim = block;
     config.dynamicSmemBytes = shared;
     config.stream = stream_;
-    require_success(
-        check_, "the kernel was not launched",
-        cudaLaunchKernelEx(&config, kernel,
-                           static_cast<Parameters>(std::forward<Arguments>(arguments))...));
+    launch(config, kernel, std::forward<Arguments>(arguments)...);
+  }
+
+  /// Launches a kernel that calls wait_for_previous_kernel() before it reads or writes what others
+  /// use: it may start while the kernel before it on the stream ends, if that has called
+  /// let_next_kernel_start() or its last blocks are done. On devices without such launches it
+  /// waits.
+  template <auto Kernel, typename... Arguments>
+  void overlapping(dim3 grid, dim3 block, std::size_t shared, Arguments&&... arguments) const {
+    cudaLaunchAttribute overlap{};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared;
+    config.stream = stream_;
+    config.attrs = &overlap;
+    config.numAttrs = waits_for_previous<Kernel>() ? 1 : 0;
+    launch(config, Kernel, std::forward<Arguments>(arguments)...);
   }
 
   /// Lets a kernel have up to `bytes` of dynamic shared memory.
@@ -155,14 +174,38 @@ class Launch {
   cudaStream_t stream() const { return stream_; }
 
  private:
-  const Check& check_;
+  template <typename... Parameters, typename... Arguments>
+  void launch(const cudaLaunchConfig_t& config, void (*kernel)(Parameters...),
+              Arguments&&... arguments) const {
+    require_success(
+        check_, "the kernel was not launched",
+        cudaLaunchKernelEx(&config, kernel,
+                           static_cast<Parameters>(std::forward<Arguments>(arguments))...));
+  }
+
+  /// Whether the code of a kernel that runs on this device has the instruction of
+  /// wait_for_previous_kernel: only code for compute capability 9.0 and newer. Asked once for each
+  /// device.
+  template <auto Kernel>
+  bool waits_for_previous() const {
+    static std::array<signed char, kDevices> known{};  // 1: yes, -1: no
+    signed char& answer = known[check_.device() % kDevices];
+    if (answer == 0) {
+      cudaFuncAttributes attributes{};
+      require_success(check_, "the kernel has no attributes",
+                      cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(Kernel)));
+      answer = attributes.ptxVersion >= 90 ? 1 : -1;
+    }
+    return answer > 0;
+  }
+
+  const DeviceCheck& check_;
   DeviceGuard guard_;
   cudaStream_t stream_;
 };
 
 /// Streaming multiprocessors of a device. Asked once for each.
 inline int multiprocessors(const Check& check, int32_t device) {
-  constexpr int kDevices = 64;
   static std::array<int, kDevices> known{};  // a race writes the same number twice
   if (device < kDevices && known[device] != 0) return known[device];
   int count = 0;
@@ -170,6 +213,23 @@ inline int multiprocessors(const Check& check, int32_t device) {
                   cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
   if (device < kDevices) known[device] = count;
   return count;
+}
+
+/// In a kernel launched by Launch::overlapping: waits until the kernel before it on the stream has
+/// ended and what it wrote can be read. What doesn't change memory, such as fetching into a cache,
+/// may go before.
+__device__ inline void wait_for_previous_kernel() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/// Lets the next kernel on the stream start, if Launch::overlapping launches it, as soon as every
+/// block has called this or ended.
+__device__ inline void let_next_kernel_start() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
 }
 
 /// Calls `body.template operator()<T>()` with CUDA's type of a dtype that our kernels compute in:

@@ -48,8 +48,9 @@ struct CheckedAttention {
   }
 };
 
-inline CheckedAttention check_paged_attention(const Check& check,
-                                              const PagedAttentionArguments& arguments) {
+/// `check` is a Check, or one that knows more of where tensors may be.
+template <typename AnyCheck>
+CheckedAttention check_paged_attention(AnyCheck& check, const PagedAttentionArguments& arguments) {
   const MutableView o = check.output("out", arguments.out);
   const View q = check.input("query", arguments.query);
   const View kc = check.input("key_cache", arguments.key_cache);
@@ -145,9 +146,10 @@ struct AttentionScratch {
 };
 
 /// Checks the working memory against what check_paged_attention has returned.
-inline AttentionScratch check_attention_scratch(const Check& check, const CheckedAttention& checked,
-                                                Tensor& exp_sums, Tensor& max_logits,
-                                                Tensor& tmp_out, int64_t max_seq_len) {
+template <typename AnyCheck>
+AttentionScratch check_attention_scratch(AnyCheck& check, const CheckedAttention& checked,
+                                         Tensor& exp_sums, Tensor& max_logits, Tensor& tmp_out,
+                                         int64_t max_seq_len) {
   const MutableView parts = check.output("tmp_out", tmp_out);
   check.same_dtype(parts, checked.query);
   check.rank(parts, 4);

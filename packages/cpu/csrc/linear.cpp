@@ -3,8 +3,8 @@
 // Launcher of the linear layer for few tokens at a time. For many, aten's matrix products are the
 // ones to call.
 
-#include <vllm_ops/check.h>
 #include <vllm_ops/kernel.h>
+#include <vllm_ops/linear.h>
 
 #include <memory>
 
@@ -21,24 +21,7 @@ VLLM_OPS_CPU_KERNEL(skinny_linear, void* out, bool out_is_float, const T* input,
 
 void skinny_linear(Tensor& out, const Tensor& input, const Tensor& weight) {
   constexpr Check check("skinny_linear");
-  const MutableView o = check.output("out", out);
-  const View x = check.input("input", input), w = check.input("weight", weight);
-  check.floating(x);
-  check.rank(x, 2);
-  const Rows x_rows = check.rows(x);
-  check.same_dtype(w, x);
-  check.rank(w, 2);
-  check.size(w, 1, x.size(1), "the last dimension of 'input'");
-  const Rows w_rows = check.rows(w);
-  if (o.dtype != x.dtype && o.dtype != ScalarType::Float)
-    check.fail("out", text("dtype ", dtype_name(x.dtype), " as in 'input', or float32"),
-               dtype_name(o.dtype));
-  check.rank(o, 2);
-  check.size(o, 0, x.size(0), "the rows of 'input'");
-  check.size(o, 1, w.size(0), "the rows of 'weight'");
-  const Rows o_rows = check.rows(o);
-  check.disjoint(o, x);
-  check.disjoint(o, w);
+  const auto [o, x, w, o_rows, x_rows, w_rows] = check_linear(check, out, input, weight);
   if (o.numel() == 0) return;
 
   const int64_t tokens = x.size(0), in = x.size(1);

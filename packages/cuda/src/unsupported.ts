@@ -6,8 +6,4 @@ export const unsupported: Readonly<Record<string, string>> = {
   fused_add_rms_norm: 'its kernel is not written yet',
   rotary_embedding: 'its kernel is not written yet',
   reshape_and_cache: 'its kernel is not written yet',
-  paged_attention_v1: 'its kernel is not written yet',
-  paged_attention_v2: 'its kernel is not written yet',
-  skinny_linear: 'its kernel is not written yet',
-  ggml_dequantize: 'its kernel is not written yet',
 }

@@ -7,9 +7,10 @@
 // elsewhere. A block is unpacked to float32 in the cache and rounded once. Definition: ggml's
 // quantization formats (llama.cpp), as in GGUF's specification.
 
+#include <vllm_ops/ggml_types.h>
+
 #include <cstring>
 
-#include "ggml_types.h"
 #include "vec.h"
 
 namespace vllm_ops::cpu::kernels::VLLM_OPS_ISA_NAMESPACE {

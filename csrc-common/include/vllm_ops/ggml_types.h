@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <optional>
 
-namespace vllm_ops::cpu {
+namespace vllm_ops {
 
 /// ggml's own number of a type, as GGUF files hold it.
 enum class GgmlType : int64_t {
@@ -66,4 +66,4 @@ constexpr std::optional<GgmlBlock> ggml_block(int64_t number) {
   return std::nullopt;
 }
 
-}  // namespace vllm_ops::cpu
+}  // namespace vllm_ops

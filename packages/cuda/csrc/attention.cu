@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// paged_attention_v1 and v2: out = softmax(scale q k^T + bias) v for one query token per sequence
+// over a paged cache (Kwon et al., 2023), with ALiBi (Press et al., 2021) and block sparsity. Both
+// ops run the same kernels: attend_tensor_cores for 16-bit elements in aligned blocks of 8 or more
+// tokens, attend_any for everything else. Few sequences are cut into parts, so that every
+// multiprocessor has work, and combine_parts puts those together; the parts' results are float32,
+// in v1 in memory of torch's allocator, in v2 in the caller's. float32 inside, one rounding at the
+// end.
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <vllm_ops/kernel.h>
+#include <vllm_ops/paged_attention.h>
+#include <vllm_ops/launch.cuh>
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+
+#include "attention/any.cuh"
+#include "attention/combine.cuh"
+#include "attention/tensor_cores.cuh"
+
+namespace vllm_ops::cuda {
+namespace {
+
+/// Tokens that a part has at least where it takes another kernel to put parts together.
+constexpr int64_t kLeastPartTokens = 256;
+/// Blocks of attend_any that a multiprocessor is given at once.
+constexpr int64_t kAnyBlocks = 8;
+/// Query heads that attend_any works on together.
+constexpr int kAnyHeads = 4;
+
+HeadSparsity reduced(const BlockSparsity& sparsity, int64_t heads, int64_t kv_heads) {
+  if (sparsity.vert_stride <= 1) return {};
+  using Wide = __int128;  // no product of two of the caller's numbers overflows
+  const bool by_kv_head = sparsity.head_sliding_step < 0;
+  const int64_t stride = sparsity.vert_stride;
+  const auto modulo = [stride](Wide n) {
+    return static_cast<int64_t>((n % stride + stride) % stride);
+  };
+  const int64_t step = modulo(by_kv_head ? -static_cast<Wide>(sparsity.head_sliding_step)
+                                         : static_cast<Wide>(sparsity.head_sliding_step));
+  const int64_t skipped =
+      modulo(static_cast<Wide>(sparsity.tp_rank) * (by_kv_head ? kv_heads : heads));
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  return {.stride = stride,
+          .first = modulo(static_cast<Wide>(skipped) * step + 1),
+          .step = step,
+          .local_blocks = std::min(sparsity.local_blocks, kMost),
+          .block_size = static_cast<uint32_t>(std::min(sparsity.block_size, kMost)),
+          .by_kv_head = by_kv_head};
+}
+
+/// Memory for the results of parts: of torch's allocator, given back when the launcher returns.
+/// What is launched later on the same stream may have it then.
+class PartMemory {
+ public:
+  PartMemory(const DeviceCheck& check, int64_t floats) : tensor_(make(check, floats)) {}
+  float* data() const {
+    void* data = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_data_ptr(tensor_.get(), &data));
+    return static_cast<float*>(data);
+  }
+
+ private:
+  static AtenTensorHandle make(const DeviceCheck& check, int64_t floats) {
+    const int64_t stride = 1;
+    AtenTensorHandle tensor = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(1, &floats, &stride, aoti_torch_dtype_float32(),
+                                                    aoti_torch_device_type_cuda(), check.device(),
+                                                    &tensor));
+    return tensor;
+  }
+  Tensor tensor_;
+};
+
+/// Whether the tensor cores' kernel can read the caches: whole pieces, and runs of 8 tokens, each
+/// at a multiple of 16 bytes.
+bool suits_tensor_cores(const CheckedAttention& checked) {
+  const PagedLayout& layout = checked.call.layout;
+  const auto aligned = [](int64_t stride) { return stride % 8 == 0; };
+  return checked.query.itemsize == 2 && layout.head_size <= 256 && layout.block_size % 8 == 0 &&
+         is_aligned(checked.call.key_cache) && is_aligned(checked.call.value_cache) &&
+         aligned(layout.key_block_stride) && aligned(layout.key_head_stride) &&
+         aligned(layout.value_block_stride) && aligned(layout.value_head_stride);
+}
+
+/// Whether attend_any can read the caches by 16 bytes.
+bool suits_vectors(const CheckedAttention& checked) {
+  const PagedLayout& layout = checked.call.layout;
+  const auto aligned = [&layout](int64_t stride) { return stride % layout.x == 0; };
+  return layout.block_size % layout.x == 0 && is_aligned(checked.call.key_cache) &&
+         is_aligned(checked.call.value_cache) && aligned(layout.key_block_stride) &&
+         aligned(layout.key_head_stride) && aligned(layout.value_block_stride) &&
+         aligned(layout.value_head_stride);
+}
+
+template <typename T, int kSize>
+void launch_tensor_cores(const Launch& launch, const AttentionKernel& call, unsigned blocks) {
+  using B = TensorCoreBlock<kSize>;
+  launch.allow_shared(attend_tensor_cores<T, kSize>, B::kShared);
+  launch.with_shared(attend_tensor_cores<T, kSize>, blocks, 32 * B::kWarps, B::kShared, call);
+}
+
+template <typename T, int kHeads>
+void launch_any(const Launch& launch, const AttentionKernel& call, unsigned blocks, bool vectors) {
+  const std::size_t shared = any_shared_floats(kHeads, call.layout.head_size) * sizeof(float);
+  if (vectors)
+    launch.with_shared(attend_any<T, kHeads, kVectorSize<T>>, blocks, kTile, shared, call);
+  else
+    launch.with_shared(attend_any<T, kHeads, 1>, blocks, kTile, shared, call);
+}
+
+/// What both ops do once their arguments have been checked. `scratch` is v2's.
+void attend(const DeviceCheck& check, const CheckedAttention& checked,
+            const AttentionScratch* scratch) {
+  const PagedLayout& layout = checked.call.layout;
+  const int64_t heads = checked.call.heads, size = layout.head_size;
+  if (size > any_largest_head())
+    check.fail("query", text("heads of at most ", any_largest_head(), " elements"),
+               text("shape ", checked.query.shape()));
+  if (checked.out.numel() == 0) return;
+
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  AttentionKernel call{};
+  static_cast<PagedAttentionCall&>(call) = checked.call;
+  call.sparse = reduced(call.sparsity, heads, layout.heads);
+  call.block_size = static_cast<uint32_t>(std::clamp<int64_t>(layout.block_size, 1, kMost));
+  call.group_heads = static_cast<int>(heads / layout.heads);
+  const bool tensor_cores = suits_tensor_cores(checked);
+  // Heads so large that queries and sums of several do not fit into shared memory are worked on one
+  // by one.
+  const bool single = call.group_heads == 1 || size > any_largest_head() / (kAnyHeads + 1);
+  const int64_t together = tensor_cores ? kHeadsOfBlock : single ? 1 : kAnyHeads;
+  call.head_groups = static_cast<int>(ceil_div(call.group_heads, together));
+
+  const Launch launch(check);
+  // A block for each part, as many as run at once.
+  const int64_t units = call.sequences * layout.heads * call.head_groups;
+  const int64_t at_once =
+      multiprocessors(check, check.device()) *
+      (tensor_cores ? int64_t{TensorCoreBlock<128>::kBlocksPerMultiprocessor} : kAnyBlocks);
+  int64_t parts = std::clamp<int64_t>(at_once / units, 1,
+                                      std::max<int64_t>(1, call.longest / kLeastPartTokens));
+  const int64_t rows = call.sequences * heads;
+  std::optional<PartMemory> memory;
+  if (parts > 1 && scratch != nullptr) {
+    // 16-bit partial results have room for half as many in float32.
+    const auto begin = reinterpret_cast<uintptr_t>(scratch->tmp_out.data);
+    const uintptr_t aligned = (begin + sizeof(float) - 1) / sizeof(float) * sizeof(float);
+    const auto room = static_cast<int64_t>(begin + scratch->tmp_out.span() - aligned) /
+                      static_cast<int64_t>(sizeof(float));
+    parts = std::clamp<int64_t>(std::min(room / (rows * size), scratch->partitions), 1, parts);
+    call.sums = reinterpret_cast<float*>(aligned);
+    call.maxima = scratch->max_logits.as<float>();
+    call.totals = scratch->exp_sums.as<float>();
+  } else if (parts > 1) {
+    memory.emplace(check, rows * parts * (size + 2));
+    call.sums = memory->data();
+    call.maxima = call.sums + rows * parts * size;
+    call.totals = call.maxima + rows * parts;
+  }
+  call.parts = static_cast<int>(parts);
+
+  const int64_t blocks = units * parts;
+  if (blocks > kMost)
+    check.fail("query", text("at most ", kMost, " sequences times heads"),
+               text("shape ", checked.query.shape()));
+  const auto grid = static_cast<unsigned>(blocks);
+  dispatch_floating(checked.query.dtype, [&]<typename T>() {
+    if constexpr (sizeof(T) == 2) {
+      if (tensor_cores && size <= 64)
+        launch_tensor_cores<T, 64>(launch, call, grid);
+      else if (tensor_cores && size <= 128)
+        launch_tensor_cores<T, 128>(launch, call, grid);
+      else if (tensor_cores)
+        launch_tensor_cores<T, 256>(launch, call, grid);
+    }
+    if (!tensor_cores && single)
+      launch_any<T, 1>(launch, call, grid, suits_vectors(checked));
+    else if (!tensor_cores)
+      launch_any<T, kAnyHeads>(launch, call, grid, suits_vectors(checked));
+    if (parts > 1)
+      launch.overlapping<combine_parts<T>>(static_cast<unsigned>(rows),
+                                           dim3(kCombineThreads, kCombineRows),
+                                           parts * sizeof(float), call);
+  });
+}
+
+}  // namespace
+
+void paged_attention_v1(Tensor& out, const Tensor& query, const Tensor& key_cache,
+                        const Tensor& value_cache, int64_t num_kv_heads, double scale,
+                        const Tensor& block_tables, const Tensor& seq_lens, int64_t block_size,
+                        int64_t max_seq_len, const std::optional<Tensor>& alibi_slopes,
+                        std::string_view kv_cache_dtype, double, int64_t tp_rank,
+                        int64_t blocksparse_local_blocks, int64_t blocksparse_vert_stride,
+                        int64_t blocksparse_block_size, int64_t blocksparse_head_sliding_step) {
+  DeviceCheck check("paged_attention_v1");
+  attend(check,
+         check_paged_attention(
+             check, {out,
+                     query,
+                     key_cache,
+                     value_cache,
+                     num_kv_heads,
+                     scale,
+                     block_tables,
+                     seq_lens,
+                     block_size,
+                     max_seq_len,
+                     alibi_slopes,
+                     kv_cache_dtype,
+                     {blocksparse_vert_stride, blocksparse_local_blocks, blocksparse_block_size,
+                      blocksparse_head_sliding_step, tp_rank}}),
+         nullptr);
+}
+VLLM_OPS_KERNEL(CUDA, paged_attention_v1, paged_attention_v1)
+
+void paged_attention_v2(Tensor& out, Tensor& exp_sums, Tensor& max_logits, Tensor& tmp_out,
+                        const Tensor& query, const Tensor& key_cache, const Tensor& value_cache,
+                        int64_t num_kv_heads, double scale, const Tensor& block_tables,
+                        const Tensor& seq_lens, int64_t block_size, int64_t max_seq_len,
+                        const std::optional<Tensor>& alibi_slopes, std::string_view kv_cache_dtype,
+                        double, int64_t tp_rank, int64_t blocksparse_local_blocks,
+                        int64_t blocksparse_vert_stride, int64_t blocksparse_block_size,
+                        int64_t blocksparse_head_sliding_step) {
+  DeviceCheck check("paged_attention_v2");
+  const CheckedAttention checked = check_paged_attention(
+      check, {out,
+              query,
+              key_cache,
+              value_cache,
+              num_kv_heads,
+              scale,
+              block_tables,
+              seq_lens,
+              block_size,
+              max_seq_len,
+              alibi_slopes,
+              kv_cache_dtype,
+              {blocksparse_vert_stride, blocksparse_local_blocks, blocksparse_block_size,
+               blocksparse_head_sliding_step, tp_rank}});
+  const AttentionScratch scratch =
+      check_attention_scratch(check, checked, exp_sums, max_logits, tmp_out, max_seq_len);
+  attend(check, checked, &scratch);
+}
+VLLM_OPS_KERNEL(CUDA, paged_attention_v2, paged_attention_v2)
+
+}  // namespace vllm_ops::cuda

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the kernels of paged attention share: how the work is shared out, which keys a head sees,
+// and where results go. A block works on one part of one sequence for the query heads of one KV
+// head, so that keys and values are read once for all of them. Parts of a sequence are put together
+// by another kernel (combine.cuh). Logits are in units of log2 throughout: p = 2^(logit - maximum).
+//
+// Lengths and block numbers are the device's, and nobody waits for them: a length out of range or a
+// block that does not exist makes the sequence's result NaN, and nothing is read for it.
+#pragma once
+
+#include <vllm_ops/paged_layout.h>
+#include <vllm_ops/launch.cuh>
+
+#include <cmath>
+#include <cstdint>
+
+namespace vllm_ops::cuda {
+
+/// Tokens by whose multiples parts begin.
+constexpr int kPartStep = 64;
+
+/// A BlockSparsity whose numbers are small enough for the device: `first` + index * `step` is the
+/// offset of the head, or KV head, with this index, modulo `stride`.
+struct HeadSparsity {
+  int64_t stride, first, step;
+  int64_t local_blocks;
+  uint32_t block_size;
+  bool by_kv_head;
+};
+
+/// A call as the kernels get it.
+struct AttentionKernel : PagedAttentionCall {
+  HeadSparsity sparse;  // stride 0: all keys
+  uint32_t block_size;  // of the cache; no sequence is longer than the largest number here
+  int group_heads;      // query heads of a KV head
+  int head_groups;      // blocks that share them
+  int parts;            // of each sequence
+  // Of the parts, where there are several:
+  float* sums;    // [sequences, heads, parts, head_size], weighted values
+  float* maxima;  // [sequences, heads, parts], largest logit; -inf without keys
+  float* totals;  // [sequences, heads, parts], sum of weights
+};
+
+/// What a block works on.
+struct Work {
+  int64_t sequence;
+  int kv_head, head_group, part;
+  int length;      // tokens of the sequence
+  int begin, end;  // tokens of the part
+  bool valid;      // whether the length is one
+};
+
+__device__ inline Work work_of(const AttentionKernel& call, int64_t block) {
+  Work work;
+  work.head_group = static_cast<int>(block % call.head_groups);
+  block /= call.head_groups;
+  work.kv_head = static_cast<int>(block % call.layout.heads);
+  block /= call.layout.heads;
+  work.part = static_cast<int>(block % call.parts);
+  work.sequence = block / call.parts;
+  work.length = call.seq_lens[work.sequence];
+  work.valid = work.length >= 0 && work.length <= call.longest;
+  if (!work.valid) work.length = 0;
+  const int64_t each = ceil_div(ceil_div(work.length, call.parts), kPartStep) * kPartStep;
+  const int64_t begin = work.part * each, length = work.length;
+  work.begin = static_cast<int>(begin < length ? begin : length);
+  work.end = static_cast<int>(begin + each < length ? begin + each : length);
+  return work;
+}
+
+/// Where a token's key and value are: its place in a block, and which block that is.
+struct Slot {
+  int block, place;
+};
+
+__device__ inline Slot slot_of(const AttentionKernel& call, const int32_t* table, int token) {
+  const uint32_t t = static_cast<uint32_t>(token);
+  return {__ldg(table + t / call.block_size), static_cast<int>(t % call.block_size)};
+}
+
+__device__ inline bool exists(const AttentionKernel& call, int block) {
+  return block >= 0 && block < call.layout.blocks;
+}
+
+/// The keys that one head sees.
+class Sight {
+ public:
+  __device__ Sight(const AttentionKernel& call, const Work& work, int head) : call_(call) {
+    const HeadSparsity& sparse = call.sparse;
+    if (sparse.stride == 0) return;
+    const int64_t index = sparse.by_kv_head ? work.kv_head : head;
+    offset_ = static_cast<uint64_t>((static_cast<__int128>(index) * sparse.step + sparse.first) %
+                                    sparse.stride);
+    const int64_t last = work.length > 0 ? (work.length - 1) / sparse.block_size : 0;
+    first_local_ = last - sparse.local_blocks + 1;
+  }
+
+  /// Whether it sees a token before the sequence's end.
+  __device__ bool sees(int token) const {
+    const HeadSparsity& sparse = call_.sparse;
+    if (sparse.stride == 0) return true;
+    const uint32_t block = static_cast<uint32_t>(token) / sparse.block_size;
+    return block >= first_local_ || (block + offset_) % static_cast<uint64_t>(sparse.stride) == 0;
+  }
+
+ private:
+  const AttentionKernel& call_;
+  uint64_t offset_ = 0;
+  int64_t first_local_ = 0;
+};
+
+/// What is added to a logit: ALiBi's bias of a head, in units of log2.
+class Bias {
+ public:
+  __device__ Bias(const AttentionKernel& call, const Work& work, int head)
+      : slope_(call.alibi_slopes ? call.alibi_slopes[head] * static_cast<float>(M_LOG2E) : 0.0f),
+        length_(work.length) {}
+  __device__ float at(int token) const { return slope_ * static_cast<float>(token + 1 - length_); }
+
+ private:
+  float slope_;
+  int length_;
+};
+
+/// The factor of what was weighed against an older maximum; 0 where there was none.
+__device__ inline float rescale(float before, float now) {
+  return before == -INFINITY ? 0.0f : exp2f(before - now);
+}
+
+/// Writes element `d` of a head's weighted values: the result itself, or that of a part.
+template <typename T>
+__device__ inline void put(const AttentionKernel& call, const Work& work, int64_t head, int64_t d,
+                           float sum, float maximum, float total) {
+  const int64_t size = call.layout.head_size;
+  if (call.parts == 1) {
+    T* const out = static_cast<T*>(call.out) + work.sequence * call.out_stride + head * size;
+    out[d] = from_float<T>(total == 0.0f ? 0.0f : sum / total);
+    return;
+  }
+  const int64_t part = (work.sequence * call.heads + head) * call.parts + work.part;
+  call.sums[part * size + d] = sum;
+  if (d == 0) call.maxima[part] = maximum, call.totals[part] = total;
+}
+
+}  // namespace vllm_ops::cuda

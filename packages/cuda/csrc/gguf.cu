@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// ggml_dequantize: weights out of ggml's blocks. A block of 32 has a scale d (float16) and, where
+// its type has one, a minimum m: w = d q + m, or d (q - 2^(bits-1)) without. A K block of 256 has d
+// for the scales of its 8 or 16 groups: w = d scale q - dmin min. A thread makes 8 neighbouring
+// elements, whose bits lie at the same place of 8 neighbouring bytes, and writes them at once;
+// float32 inside, one rounding. Blocks may begin at any byte. Definition: ggml's quantization
+// formats (llama.cpp), as in GGUF's specification.
+
+#include <torch/csrc/stable/ops.h>
+#include <vllm_ops/ggml.h>
+#include <vllm_ops/kernel.h>
+#include <vllm_ops/launch.cuh>
+
+#include <cstring>
+#include <optional>
+
+namespace vllm_ops::cuda {
+namespace {
+
+/// Elements that a thread makes; a divisor of every group's size.
+constexpr int kRun = 8;
+
+__device__ inline float half_at(const uint8_t* p) {
+  return __half2float(__ushort_as_half(static_cast<uint16_t>(p[0] | p[1] << 8)));
+}
+
+/// Element i … i + 7 of one block, i being a multiple of 8.
+template <GgmlType Type>
+struct Block;
+
+template <>
+struct Block<GgmlType::Q4_0> {
+  static constexpr int kElements = 32, kBytes = 18;
+  static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
+    const float d = half_at(b);
+#pragma unroll
+    for (int j = 0; j < kRun; ++j)
+      w[j] = d * static_cast<float>((b[2 + i % 16 + j] >> i / 16 * 4 & 15) - 8);
+  }
+};
+
+template <>
+struct Block<GgmlType::Q4_1> {
+  static constexpr int kElements = 32, kBytes = 20;
+  static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
+    const float d = half_at(b), m = half_at(b + 2);
+#pragma unroll
+    for (int j = 0; j < kRun; ++j)
+      w[j] = d * static_cast<float>(b[4 + i % 16 + j] >> i / 16 * 4 & 15) + m;
+  }
+};
+
+/// Bit i of `high` is the fifth bit of element i.
+__device__ inline void unpack_q5(float (&w)[kRun], float d, float m, const uint8_t* high,
+                                 const uint8_t* q, int i) {
+#pragma unroll
+  for (int j = 0; j < kRun; ++j)
+    w[j] =
+        d * static_cast<float>((q[i % 16 + j] >> i / 16 * 4 & 15) | (high[i / 8] >> j & 1) << 4) +
+        m;
+}
+
+template <>
+struct Block<GgmlType::Q5_0> {
+  static constexpr int kElements = 32, kBytes = 22;
+  static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
+    const float d = half_at(b);
+    unpack_q5(w, d, -16.0f * d, b + 2, b + 6, i);
+  }
+};
+
+template <>
+struct Block<GgmlType::Q5_1> {
+  static constexpr int kElements = 32, kBytes = 24;
+  static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
+    unpack_q5(w, half_at(b), half_at(b + 2), b + 4, b + 8, i);
+  }
+};
+
+template <>
+struct Block<GgmlType::Q8_0> {
+  static constexpr int kElements = 32, kBytes = 34;
+  static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
+    const float d = half_at(b);
+#pragma unroll
+    for (int j = 0; j < kRun; ++j) w[j] = d * static_cast<float>(static_cast<int8_t>(b[2 + i + j]));
+  }
+};
+
+/// 16 groups of 16; a group's byte is its scale (low nibble) and its minimum.
+template <>
+struct Block<GgmlType::Q2_K> {
+  static constexpr int kElements = 256, kBytes = 84;
+  static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
+    const uint8_t packed = b[i / 16];
+    const float scale = half_at(b + 80) * static_cast<float>(packed & 15),
+                min = half_at(b + 82) * static_cast<float>(packed >> 4);
+    const uint8_t* const q = b + 16 + i / 128 * 32 + i % 32;
+#pragma unroll
+    for (int j = 0; j < kRun; ++j)
+      w[j] = scale * static_cast<float>(q[j] >> i % 128 / 32 * 2 & 3) - min;
+  }
+};
+
+/// 16 groups of 16 with signed scales of 6 bits: four low bits in nibbles, two high ones in the
+/// last four bytes.
+template <>
+struct Block<GgmlType::Q3_K> {
+  static constexpr int kElements = 256, kBytes = 110;
+  static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
+    const uint8_t* const scales = b + 96;
+    const int group = i / 16;
+    const int low = group < 8 ? scales[group] & 15 : scales[group - 8] >> 4;
+    const int top = scales[8 + group % 4] >> (group / 4 * 2) & 3;
+    const float scale = half_at(b + 108) * static_cast<float>((low | top << 4) - 32);
+    const uint8_t *const q = b + 32 + i / 128 * 32 + i % 32, *const high = b + i % 32;
+#pragma unroll
+    for (int j = 0; j < kRun; ++j)
+      w[j] = scale *
+             static_cast<float>((q[j] >> i % 128 / 32 * 2 & 3) - (high[j] >> i / 32 & 1 ? 0 : 4));
+  }
+};
+
+/// Scale and minimum of group 0 … 7, each of 6 bits in 12 bytes.
+__device__ inline void scale_and_min(const uint8_t* packed, int group, float& scale, float& min) {
+  if (group < 4) {
+    scale *= static_cast<float>(packed[group] & 63);
+    min *= static_cast<float>(packed[group + 4] & 63);
+  } else {
+    scale *= static_cast<float>((packed[group + 4] & 15) | packed[group - 4] >> 6 << 4);
+    min *= static_cast<float>(packed[group + 4] >> 4 | packed[group] >> 6 << 4);
+  }
+}
+
+/// 8 groups of 32.
+template <>
+struct Block<GgmlType::Q4_K> {
+  static constexpr int kElements = 256, kBytes = 144;
+  static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
+    float scale = half_at(b), min = half_at(b + 2);
+    scale_and_min(b + 4, i / 32, scale, min);
+    const uint8_t* const q = b + 16 + i / 64 * 32 + i % 32;
+#pragma unroll
+    for (int j = 0; j < kRun; ++j)
+      w[j] = scale * static_cast<float>(q[j] >> i / 32 % 2 * 4 & 15) - min;
+  }
+};
+
+/// As Q4_K, with a fifth bit: bit `group` of byte i in `high`.
+template <>
+struct Block<GgmlType::Q5_K> {
+  static constexpr int kElements = 256, kBytes = 176;
+  static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
+    float scale = half_at(b), min = half_at(b + 2);
+    const int group = i / 32;
+    scale_and_min(b + 4, group, scale, min);
+    const uint8_t *const high = b + 16 + i % 32, *const q = b + 48 + i / 64 * 32 + i % 32;
+#pragma unroll
+    for (int j = 0; j < kRun; ++j)
+      w[j] =
+          scale * static_cast<float>((q[j] >> group % 2 * 4 & 15) | (high[j] >> group & 1) << 4) -
+          min;
+  }
+};
+
+/// 16 groups of 16 with scales of 8 bits; runs of 32 elements share the bytes of their bits.
+template <>
+struct Block<GgmlType::Q6_K> {
+  static constexpr int kElements = 256, kBytes = 210;
+  static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
+    const int half = i / 128, run = i % 128 / 32;
+    const float scale = half_at(b + 208) * static_cast<float>(static_cast<int8_t>(b[192 + i / 16]));
+    const uint8_t* const nibbles = b + 64 * half + run % 2 * 32 + i % 32;
+    const uint8_t* const pairs = b + 128 + 32 * half + i % 32;
+#pragma unroll
+    for (int j = 0; j < kRun; ++j)
+      w[j] = scale * static_cast<float>(
+                         ((nibbles[j] >> run / 2 * 4 & 15) | (pairs[j] >> 2 * run & 3) << 4) - 32);
+  }
+};
+
+template <typename T, typename B>
+__global__ void __launch_bounds__(256)
+    unpack_blocks(T* __restrict__ out,                 // [count, elements of a block]
+                  const uint8_t* __restrict__ blocks,  // [count, bytes of a block]
+                  int64_t count) {
+  for_each_item(1, count * (B::kElements / kRun), [=](int64_t, int64_t item) {
+    constexpr int kRuns = B::kElements / kRun;
+    float w[kRun];
+    B::unpack(w, blocks + item / kRuns * B::kBytes, static_cast<int>(item % kRuns) * kRun);
+    T* const to = out + item * kRun;
+    constexpr int kN = kVectorSize<T>;
+#pragma unroll
+    for (int i = 0; i < kRun; i += kN) {
+      Vector<T, kN> v;
+#pragma unroll
+      for (int j = 0; j < kN; ++j) v[j] = from_float<T>(w[i + j]);
+      store(to + i, v);
+    }
+  });
+}
+
+/// Elements of a floating-point type S that begin at any byte.
+template <typename T, typename S>
+__global__ void __launch_bounds__(256)
+    convert_elements(T* __restrict__ out, const uint8_t* __restrict__ elements, int64_t count) {
+  for_each_item(1, count, [=](int64_t, int64_t item) {
+    uint8_t bytes[sizeof(S)];
+#pragma unroll
+    for (int i = 0; i < static_cast<int>(sizeof(S)); ++i) bytes[i] = elements[item * sizeof(S) + i];
+    S element;
+    memcpy(&element, bytes, sizeof(S));
+    out[item] = from_float<T>(to_float(element));
+  });
+}
+
+template <typename T, GgmlType... Types>
+void unpack(const Launch& launch, T* out, const uint8_t* blocks, GgmlType type, int64_t count) {
+  const auto run = [&](auto kernel, int64_t items) {
+    const Tiles t = tiles(1, items);
+    launch(kernel, t.grid, t.block, out, blocks, count);
+  };
+  switch (type) {
+    case GgmlType::F32:
+      return run(convert_elements<T, float>, count);
+    case GgmlType::F16:
+      return run(convert_elements<T, __half>, count);
+    case GgmlType::BF16:
+      return run(convert_elements<T, __nv_bfloat16>, count);
+    default:
+      const auto unpack_if = [&](auto constant) {
+        constexpr GgmlType kType = decltype(constant)::value;
+        if (type == kType)
+          run(unpack_blocks<T, Block<kType>>, count * (Block<kType>::kElements / kRun));
+      };
+      (unpack_if(std::integral_constant<GgmlType, Types>{}), ...);
+  }
+}
+
+}  // namespace
+
+torch::stable::Tensor ggml_dequantize(const torch::stable::Tensor& W, int64_t type, int64_t m,
+                                      int64_t n, std::optional<ScalarType> dtype) {
+  DeviceCheck check("ggml_dequantize");
+  const CheckedBlocks checked = check_ggml_blocks(check, W, type, m, n, dtype);
+  const int64_t shape[] = {m, n};
+  torch::stable::Tensor out = torch::stable::new_empty(W, {shape, 2}, checked.dtype);
+  if (m == 0 || n == 0) return out;
+  const MutableView o = check.output("the result", out);
+  const Launch launch(check);
+  dispatch_floating(checked.dtype, [&]<typename T>() {
+    using enum GgmlType;
+    unpack<T, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K>(
+        launch, o.as<T>(), checked.blocks.as<uint8_t>(), checked.block.type,
+        m * checked.row_blocks);
+  });
+  return out;
+}
+VLLM_OPS_KERNEL(CUDA, ggml_dequantize, ggml_dequantize)
+
+}  // namespace vllm_ops::cuda

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// skinny_linear: out = input weight^T for few tokens, at the speed at which the weight is read. For
+// one token, and for float32, a warp multiplies rows of the weight (linear_rows); 16-bit elements
+// of several tokens go to the tensor cores (linear_tensor_cores), straight from memory: the order
+// of the summands is free, so that the 8 elements which a lane loads at once are its part of two
+// fragments. Either kernel fetches its first weights into the L2 cache while the kernel before it
+// ends. float32 sums, one rounding at the end.
+
+#include <vllm_ops/kernel.h>
+#include <vllm_ops/linear.h>
+#include <vllm_ops/launch.cuh>
+#include <vllm_ops/mma.cuh>
+
+#include <limits>
+#include <type_traits>
+
+namespace vllm_ops::cuda {
+namespace {
+
+constexpr int kWarps = 4;
+
+/// The call in raw pointers.
+template <typename T, typename Out>
+struct Linear {
+  Out* out;         // [tokens, outputs], rows out_stride apart
+  const T* input;   // [tokens, inputs], rows input_stride apart
+  const T* weight;  // [outputs, inputs], rows weight_stride apart
+  int64_t tokens, inputs, outputs;
+  int64_t out_stride, input_stride, weight_stride;
+  int64_t token_groups;  // neighbouring blocks, which read the same weights
+};
+
+/// Fetches the first 4 KiB of a row, or less, into the L2 cache: a line by each lane.
+template <typename T>
+__device__ inline void fetch_row(const T* row, int64_t elements, int lane) {
+  constexpr int kLine = 128 / sizeof(T);
+  if (lane * kLine < elements) asm volatile("prefetch.global.L2 [%0];" ::"l"(row + lane * kLine));
+}
+
+/// Rows of the weight that a warp of linear_rows works on, and how many steps ahead it loads.
+constexpr int kRows = 2, kAhead = 4;
+
+/// kTokens tokens by the rows of a warp; kN elements are read at once.
+template <typename T, typename Out, int kTokens, int kN>
+__global__ void __launch_bounds__(32 * kWarps)
+    linear_rows(const __grid_constant__ Linear<T, Out> call) {
+  const int lane = threadIdx.x % 32;
+  const int64_t block = blockIdx.x / call.token_groups;
+  const int64_t token = blockIdx.x % call.token_groups * kTokens;
+  const int64_t row = (block * kWarps + threadIdx.x / 32) * kRows;
+  let_next_kernel_start();
+  // Behind the last row, or token, that one is read again; what comes of it is not written.
+  const T* weights[kRows];
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    weights[r] = call.weight + min(row + r, call.outputs - 1) * call.weight_stride;
+    fetch_row(weights[r], call.inputs, lane);
+  }
+  const T* inputs[kTokens];
+#pragma unroll
+  for (int t = 0; t < kTokens; ++t)
+    inputs[t] = call.input + min(token + t, call.tokens - 1) * call.input_stride;
+  wait_for_previous_kernel();
+
+  float sums[kRows][kTokens] = {};
+  const auto step = [&](int64_t i, const Vector<T, kN>(&w)[kRows]) {
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+      const Vector<T, kN> x = load<kN>(inputs[t] + i);
+#pragma unroll
+      for (int e = 0; e < kN; ++e)
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) sums[r][t] += to_float(w[r][e]) * to_float(x[e]);
+    }
+  };
+  constexpr int64_t kStep = 32 * kN;
+  int64_t i = lane * kN;
+  for (; i + (kAhead - 1) * kStep < call.inputs; i += kAhead * kStep) {
+    Vector<T, kN> w[kAhead][kRows];
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a)
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) w[a][r] = load_once<kN>(weights[r] + i + a * kStep);
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) step(i + a * kStep, w[a]);
+  }
+  for (; i < call.inputs; i += kStep) {
+    Vector<T, kN> w[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) w[r] = load_once<kN>(weights[r] + i);
+    step(i, w);
+  }
+
+#pragma unroll
+  for (int r = 0; r < kRows; ++r)
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+      float sum = sums[r][t];
+      for (int other = 16; other > 0; other /= 2) sum += __shfl_xor_sync(~0u, sum, other);
+      if (lane == 0 && row + r < call.outputs && token + t < call.tokens)
+        call.out[(token + t) * call.out_stride + row + r] = from_float<Out>(sum);
+    }
+}
+
+/// Rows of the weight and tokens in a fragment, and elements of either that its warp takes at once.
+constexpr int kTileRows = 16, kTileTokens = 8, kSpan = 32;
+
+/// 16 rows of the weight by kTiles times 8 tokens. The warps share out the elements of the rows.
+template <typename T, typename Out, int kTiles>
+__global__ void __launch_bounds__(32 * kWarps)
+    linear_tensor_cores(const __grid_constant__ Linear<T, Out> call) {
+  __shared__ float shared[kWarps][kTiles * kTileTokens][kTileRows];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
+  const int64_t first_row = blockIdx.x / call.token_groups * kTileRows;
+  const int64_t token = blockIdx.x % call.token_groups * (kTiles * kTileTokens);
+  let_next_kernel_start();
+  const T* weights[2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r)
+    weights[r] = call.weight + min(first_row + row + 8 * r, call.outputs - 1) * call.weight_stride +
+                 8 * column;
+  for (int r = warp; r < kTileRows; r += kWarps)
+    fetch_row(call.weight + min(first_row + r, call.outputs - 1) * call.weight_stride, call.inputs,
+              lane);
+  const T* inputs[kTiles];
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t)
+    inputs[t] = call.input +
+                min(token + t * kTileTokens + row, call.tokens - 1) * call.input_stride +
+                8 * column;
+  wait_for_previous_kernel();
+
+  // Eight neighbouring elements are those of two fragments: 0, 1 and 2, 3 of the first, 4, 5 and 6,
+  // 7 of the second, for rows of the weight and of the input alike.
+  float sums[kTiles][4] = {};
+  for (int64_t first = warp * kAhead * kSpan; first < call.inputs;
+       first += kWarps * kAhead * kSpan) {
+    uint4 w[kAhead][2];
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a)
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const int64_t i = first + a * kSpan;
+        w[a][r] = i + 8 * column < call.inputs
+                      ? __ldcs(reinterpret_cast<const uint4*>(weights[r] + i))
+                      : uint4{0, 0, 0, 0};
+      }
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a)
+#pragma unroll
+      for (int t = 0; t < kTiles; ++t) {
+        const int64_t i = first + a * kSpan;
+        const uint4 x = i + 8 * column < call.inputs
+                            ? *reinterpret_cast<const uint4*>(inputs[t] + i)
+                            : uint4{0, 0, 0, 0};
+        multiply_add<T>(sums[t], {w[a][0].x, w[a][1].x, w[a][0].y, w[a][1].y}, {x.x, x.y});
+        multiply_add<T>(sums[t], {w[a][0].z, w[a][1].z, w[a][0].w, w[a][1].w}, {x.z, x.w});
+      }
+  }
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t)
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      shared[warp][t * kTileTokens + 2 * column + i % 2][row + i / 2 * 8] = sums[t][i];
+  __syncthreads();
+  for (int i = threadIdx.x; i < kTiles * kTileTokens * kTileRows; i += 32 * kWarps) {
+    const int r = i % kTileRows, t = i / kTileRows;
+    if (first_row + r >= call.outputs || token + t >= call.tokens) continue;
+    float sum = 0.0f;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) sum += shared[w][t][r];
+    call.out[(token + t) * call.out_stride + first_row + r] = from_float<Out>(sum);
+  }
+}
+
+/// Launches Kernel, whose blocks work on `rows` rows of the weight and `tokens` tokens each.
+template <auto Kernel, typename T, typename Out>
+void launch_linear(const DeviceCheck& check, const Launch& launch, Linear<T, Out> call,
+                   int64_t rows, int64_t tokens) {
+  call.token_groups = ceil_div(call.tokens, tokens);
+  const int64_t blocks = ceil_div(call.outputs, rows) * call.token_groups;
+  if (blocks > std::numeric_limits<int32_t>::max())
+    check.fail("out", "fewer elements", text(call.tokens, " times ", call.outputs));
+  launch.overlapping<Kernel>(static_cast<unsigned>(blocks), 32 * kWarps, 0, call);
+}
+
+template <typename T, typename Out>
+void run(const DeviceCheck& check, const Launch& launch, const Linear<T, Out>& call, bool vectors) {
+  constexpr int kN = kVectorSize<T>;
+  constexpr int64_t kBlockRows = kWarps * kRows;
+  if constexpr (sizeof(T) == 2) {
+    if (vectors && call.tokens > 16)
+      return launch_linear<linear_tensor_cores<T, Out, 4>>(check, launch, call, kTileRows,
+                                                           4 * kTileTokens);
+    if (vectors && call.tokens > 8)
+      return launch_linear<linear_tensor_cores<T, Out, 2>>(check, launch, call, kTileRows,
+                                                           2 * kTileTokens);
+    if (vectors && call.tokens > 1)
+      return launch_linear<linear_tensor_cores<T, Out, 1>>(check, launch, call, kTileRows,
+                                                           kTileTokens);
+  } else if (vectors && call.tokens > 1) {
+    return launch_linear<linear_rows<T, Out, 4, kN>>(check, launch, call, kBlockRows, 4);
+  }
+  if (vectors)
+    launch_linear<linear_rows<T, Out, 1, kN>>(check, launch, call, kBlockRows, 1);
+  else if (call.tokens > 1)
+    launch_linear<linear_rows<T, Out, 4, 1>>(check, launch, call, kBlockRows, 4);
+  else
+    launch_linear<linear_rows<T, Out, 1, 1>>(check, launch, call, kBlockRows, 1);
+}
+
+}  // namespace
+
+void skinny_linear(Tensor& out, const Tensor& input, const Tensor& weight) {
+  DeviceCheck check("skinny_linear");
+  const CheckedLinear linear = check_linear(check, out, input, weight);
+  const View &x = linear.input, &w = linear.weight;
+  if (linear.out.numel() == 0) return;
+
+  const Launch launch(check);
+  const bool vectors =
+      is_vectorizable(x, linear.input_rows) && is_vectorizable(w, linear.weight_rows);
+  dispatch_floating(x.dtype, [&]<typename T>() {
+    const auto call = [&](auto* to) {
+      return Linear<T, std::remove_pointer_t<decltype(to)>>{
+          .out = to,
+          .input = x.as<T>(),
+          .weight = w.as<T>(),
+          .tokens = x.size(0),
+          .inputs = x.size(1),
+          .outputs = w.size(0),
+          .out_stride = linear.out_rows.stride,
+          .input_stride = linear.input_rows.stride,
+          .weight_stride = linear.weight_rows.stride,
+          .token_groups = 1};
+    };
+    if (linear.out.dtype == ScalarType::Float)
+      run(check, launch, call(linear.out.as<float>()), vectors);
+    else
+      run(check, launch, call(linear.out.as<T>()), vectors);
+  });
+}
+VLLM_OPS_KERNEL(CUDA, skinny_linear, skinny_linear)
+
+}  // namespace vllm_ops::cuda

@@ -9,9 +9,10 @@ import { cudaKernels } from './cuda'
 import { dispatch } from './dispatch'
 import { kernels } from './kernels'
 import { llama } from './llama'
+import { llamaCuda } from './llama-cuda'
 import { machine } from './machine'
 
-const benchmarks: readonly Benchmark[] = [dispatch, kernels, llama, cudaKernels]
+const benchmarks: readonly Benchmark[] = [dispatch, kernels, llama, cudaKernels, llamaCuda]
 
 const USAGE_EXIT_CODE = 2
 

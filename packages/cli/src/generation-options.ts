@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { ShapeName } from '@vllm-ops/llama'
 import { type Command, Option } from 'commander'
 import { decimal, device, integer, nonEmpty } from './options'
 
@@ -8,6 +9,8 @@ export interface GenerationOptions {
   raw?: true
   /** A known name or a GGUF file; undefined for the demo model. */
   model?: string
+  /** The name of a shape: random weights instead of a model. */
+  dummy?: ShapeName
   device: string
   dtype: 'float32' | 'bfloat16'
   maxTokens: number
@@ -32,10 +35,19 @@ export const DEFAULTS = {
   topP: 1,
 } as const satisfies GenerationOptions
 
+/** Here, as the packages are not loaded for reading a command line. */
+const SHAPE_NAMES: readonly [ShapeName, ...ShapeName[]] = ['llama-3-8b', 'smollm2-135m']
+
 /** Adds the options that say which model runs, and how. */
 export function addModelOptions(command: Command): Command {
   return command
     .option('--model <name|file>', 'a known model or a GGUF file (default: the demo model)', nonEmpty)
+    .addOption(
+      new Option('--dummy [shape]', 'random weights of this shape instead of a model, to measure with')
+        .choices(SHAPE_NAMES)
+        .preset(SHAPE_NAMES[0])
+        .conflicts('model'),
+    )
     .option('--device <device>', 'where it runs', device, DEFAULTS.device)
     .addOption(
       new Option('--dtype <dtype>', 'what it computes in')

@@ -2,7 +2,7 @@
 // Loads the heavy packages: imported by commands when they run, not when the command line is read.
 import { type ProfileRecord, phase, profile, setNumThreads } from '@vllm-ops/core'
 import { showProgress } from '@vllm-ops/libtorch'
-import { DEFAULT_MODEL, type GeneratedToken, type GenerationMetrics, LLM } from '@vllm-ops/llama'
+import { DEFAULT_MODEL, type GeneratedToken, type GenerationMetrics, LLM, SHAPES } from '@vllm-ops/llama'
 import { startBackends } from './backends'
 import { CliError } from './errors'
 import type { GenerationOptions } from './generation-options'
@@ -20,18 +20,22 @@ export async function withModel<T>(
   signal: AbortSignal,
   work: (model: LoadedModel) => Promise<T>,
 ): Promise<T> {
-  const { model: name = DEFAULT_MODEL, device, dtype, threads } = options
+  const { dummy, device, dtype, threads } = options
   await requireBackend(device)
   if (threads !== undefined) setNumThreads(threads)
-  const progress = showProgress()
-  const llm = await LLM.load(name, { device, dtype, signal, onProgress: progress.onProgress }).finally(
-    progress.end,
-  )
+  const name = dummy ?? options.model ?? DEFAULT_MODEL
+  const llm =
+    dummy === undefined ? await load(name, options, signal) : LLM.dummy(SHAPES[dummy], { device, dtype })
   try {
     return await work({ llm, name })
   } finally {
     llm.dispose()
   }
+}
+
+async function load(name: string, { device, dtype }: GenerationOptions, signal: AbortSignal): Promise<LLM> {
+  const { onProgress, end } = showProgress()
+  return await LLM.load(name, { device, dtype, signal, onProgress }).finally(end)
 }
 
 /** The prompt's tokens: as a user's message in the model's chat template, or as they are. */

@@ -22,6 +22,8 @@ describe('a wrong command line', () => {
     [['run', '-p', 'x', '--seed', 'abc'], 'a whole number of at least 0', 'run'],
     [['run', '-p', 'x', '--threads', '0'], 'a whole number of at least 1 and at most 1024', 'run'],
     [['run', '-p', 'x', '--dtype', 'int8'], 'Allowed choices are float32, bfloat16', 'run'],
+    [['run', '-p', 'x', '--dummy', 'gpt-5'], 'Allowed choices are llama-3-8b, smollm2-135m', 'run'],
+    [['run', '-p', 'x', '--dummy', '--model', 'y'], "cannot be used with option '--model", 'run'],
     [['run', '-p', 'x', '--device', 'CPU 0'], 'Expected a device such as cpu or cuda:0', 'run'],
     [['run', '-p', 'x', '--logprobs', '3'], "option '--logprobs' needs '--json'", 'run'],
     [['run', '-p', 'x', '--logprobs', '0', '--json'], 'a whole number of at least 1', 'run'],

@@ -37,6 +37,30 @@ export const LLAMA_3_8B: LlamaConfig = {
   tieWordEmbeddings: false,
 }
 
+/** The shape of SmolLM2 135M, the demo model. */
+export const SMOLLM2_135M: LlamaConfig = {
+  vocabSize: 49152,
+  hiddenSize: 576,
+  intermediateSize: 1536,
+  numHiddenLayers: 30,
+  numAttentionHeads: 9,
+  numKeyValueHeads: 3,
+  headDim: 64,
+  rotaryDim: 64,
+  ropeTheta: 100000,
+  rmsNormEps: 1e-5,
+  maxPositionEmbeddings: 8192,
+  tieWordEmbeddings: true,
+}
+
+/** Shapes to measure with, without the weights: see {@link LLM.dummy}. */
+export const SHAPES = { 'llama-3-8b': LLAMA_3_8B, 'smollm2-135m': SMOLLM2_135M } as const satisfies Readonly<
+  Record<string, LlamaConfig>
+>
+
+/** The name of one of the {@link SHAPES}. */
+export type ShapeName = keyof typeof SHAPES
+
 const SIZE = { min: 1, max: 1 << 24 }
 
 /** Reads the shape from a GGUF file's `llama.*` keys. Throws `E_MODEL_FORMAT` for another architecture or an impossible shape. */

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 export type { AttentionMetadata, DecodeMetadata, PrefillMetadata } from './attention-metadata'
 export { type ChatMessage, ChatTemplate } from './chat'
-export { LLAMA_3_8B, type LlamaConfig } from './config'
+export { LLAMA_3_8B, type LlamaConfig, SHAPES, type ShapeName, SMOLLM2_135M } from './config'
 export type { FinishReason, GeneratedToken, GenerationMetrics } from './engine/sequence'
 export { ContextLengthError, ModelFormatError } from './errors'
 export { BLOCK_SIZE, createKvCache, type LayerCache } from './kv-cache'
-export { type Completion, type GenerateOptions, LLM, type LoadOptions } from './llm'
+export { type Completion, type DummyOptions, type GenerateOptions, LLM, type LoadOptions } from './llm'
 export { DEFAULT_MODEL, type KnownModel, MODELS, type ResolveModelOptions, resolveModel } from './models'
 export { LlamaForCausalLM, type ModelOptions } from './modules/llama'
 export { Module, type ModuleInfo } from './modules/module'

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { ArgumentError, VllmOpsError } from '@vllm-ops/core'
 import { type ChatMessage, ChatTemplate } from './chat'
-import { configFromGguf, type LlamaConfig } from './config'
+import { configFromGguf, LLAMA_3_8B, type LlamaConfig } from './config'
 import { Engine } from './engine/engine'
 import { type FinishReason, type GeneratedToken, type GenerationMetrics, Sequence } from './engine/sequence'
 import { ContextLengthError } from './errors'
@@ -12,6 +12,7 @@ import { type ResolveModelOptions, resolveModel } from './models'
 import { LlamaForCausalLM } from './modules/llama'
 import type { SampledToken } from './modules/sampler'
 import { resolveSamplingParams, type SamplingParams } from './sampling/sampling-params'
+import { dummyTokenizer } from './tokenizer/dummy-tokenizer'
 import { Tokenizer } from './tokenizer/tokenizer'
 import { GgufWeights } from './weights/gguf-weights'
 import type { ModelDType } from './weights/weight-source'
@@ -54,6 +55,9 @@ export interface Completion {
   readonly promptLogprobs?: readonly Required<SampledToken>[]
 }
 
+/** How a model with random weights is made: as one that is loaded, but for where that is found. */
+export type DummyOptions = Omit<LoadOptions, keyof ResolveModelOptions>
+
 const DEFAULT_MAX_MODEL_LEN = 8192
 const DTYPES: readonly ModelDType[] = ['float32', 'float16', 'bfloat16']
 
@@ -73,7 +77,7 @@ interface Parts {
  * batched.
  */
 export class LLM {
-  /** The model file. */
+  /** The model file; what stands for it where there is none. */
   readonly path: string
   readonly metadata: GgufMetadata
   readonly tokenizer: Tokenizer
@@ -104,9 +108,7 @@ export class LLM {
    * {@link resolveModel} throws
    */
   static async load(nameOrFile?: string, options: LoadOptions = {}): Promise<LLM> {
-    const { dtype = 'bfloat16', device = 'cpu' } = options
-    if (!DTYPES.includes(dtype))
-      throw new ArgumentError('LLM.load', 'dtype', DTYPES.join(', '), String(dtype))
+    const { dtype, device } = resolvePlace(options)
     const path = await resolveModel(nameOrFile, options)
     const start = performance.now()
     const file = await openGguf(path)
@@ -133,6 +135,25 @@ export class LLM {
       maxModelLen,
       loadMs: performance.now() - start,
     })
+  }
+
+  /**
+   * A model of some shape (see {@link SHAPES}) with random weights, to measure with: what it writes has no meaning. Its tokens are the 256
+   * bytes and fillers.
+   *
+   * @throws ArgumentError for an option out of range
+   */
+  static dummy(config: LlamaConfig = LLAMA_3_8B, options: DummyOptions = {}): LLM {
+    const place = resolvePlace(options)
+    const start = performance.now()
+    const limits = resolveLimits(options, config)
+    const metadata = dummyTokenizer(config.vocabSize)
+    const tokenizer = new Tokenizer(metadata)
+    const { maxModelLen } = limits
+    const model = LlamaForCausalLM.dummy(config, { ...place, maxModelLen })
+    const engine = new Engine(model, limits)
+    const loadMs = performance.now() - start
+    return new LLM({ path: metadata.file, metadata, tokenizer, model, engine, maxModelLen, loadMs })
   }
 
   /** The shape of the model. */
@@ -227,7 +248,12 @@ export class LLM {
   }
 }
 
-function resolveLimits(options: LoadOptions, config: LlamaConfig) {
+function resolvePlace({ dtype = 'bfloat16', device = 'cpu' }: DummyOptions) {
+  if (!DTYPES.includes(dtype)) throw new ArgumentError('LLM.load', 'dtype', DTYPES.join(', '), String(dtype))
+  return { dtype, device }
+}
+
+function resolveLimits(options: DummyOptions, config: LlamaConfig) {
   const trained = config.maxPositionEmbeddings
   const maxModelLen = options.maxModelLen ?? Math.min(trained, DEFAULT_MAX_MODEL_LEN)
   const { kvCacheTokens = maxModelLen, maxNumBatchedTokens = 512, maxNumSeqs = 64 } = options

@@ -2,7 +2,7 @@
 import './backend'
 import { manualSeed } from '@vllm-ops/core'
 import { expect, it } from 'vitest'
-import { LLAMA_3_8B, type LlamaConfig, LlamaForCausalLM } from '../src'
+import { LLAMA_3_8B, LLM, type LlamaConfig, LlamaForCausalLM } from '../src'
 import { Engine } from '../src/engine/engine'
 import { Sequence } from '../src/engine/sequence'
 import { resolveSamplingParams } from '../src/sampling/sampling-params'
@@ -43,6 +43,19 @@ it.each(['float32', 'float16', 'bfloat16'] as const)('a model with random %s wei
   expect(logprobs.length).toBe(20)
   // Of 100 tokens the best has more than a hundredth and less than everything.
   for (const logprob of logprobs) expect(Math.exp(logprob)).toSatisfy((p: number) => p > 0.01 && p < 0.99)
+})
+
+it('writes text without a model file', async () => {
+  manualSeed(1)
+  const llm = LLM.dummy({ ...config, vocabSize: 300 }, { dtype: 'float32' })
+  expect(llm.tokenizer.decode(llm.tokenizer.encode('naïve 12'))).toBe('naïve 12')
+  expect(llm.chatTemplate.encode([{ role: 'user', content: 'ab' }])).toEqual(llm.tokenizer.encode('ab'))
+  const { tokenIds, text, finishReason } = await llm.complete('hello', { maxTokens: 20 })
+  expect(tokenIds).toHaveLength(20)
+  expect(finishReason).toBe('length')
+  expect(text).toBe(llm.tokenizer.decode(tokenIds))
+  llm.dispose()
+  expect(() => LLM.dummy(config, { maxModelLen: 65 })).toThrow(/maxModelLen/)
 })
 
 it('the shape of Llama 3 8B has 8.03 billion weights', () => {

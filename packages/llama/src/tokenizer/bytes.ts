@@ -16,6 +16,9 @@ const CHARACTER_TO_BYTE: ReadonlyMap<string, number> = (() => {
   return map
 })()
 
+/** The 256 bytes in that spelling, in their order. */
+export const BYTE_TOKENS: readonly string[] = [...CHARACTER_TO_BYTE.keys()]
+
 const encoder = new TextEncoder()
 
 /** The bytes that a token of a byte-level vocabulary stands for. Characters outside the spelling stand for themselves. */

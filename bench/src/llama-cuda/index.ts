@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+import {
+  canCapture,
+  capture,
+  devices,
+  empty,
+  type Graph,
+  memory,
+  scope,
+  type Tensor,
+  torch,
+  use,
+} from '@vllm-ops/core'
+import cuda from '@vllm-ops/cuda'
+import { createKvCache, type LlamaConfig, LlamaForCausalLM, type ModelDType, SHAPES } from '@vllm-ops/llama'
+import { type Benchmark, countOption, countsOption, type OptionValues, UsageError } from '../benchmark'
+import { summarize } from '../statistics'
+import { number, percent, table } from '../table'
+import { DecodeStep, weightBytes } from './step'
+import { deviceMilliseconds, hostMilliseconds } from './time'
+
+/** A replayed step must reach this part of the bound of its weights, and the host's part of one that runs as it is stay below this time. */
+const TARGETS = { graphOfBound: 0.85, hostMs: 2 }
+/** Much larger than any cache. */
+const COPY_BYTES = 2 ** 31
+
+/** Logits of the two ways may differ by this, where atomic additions come in another order; their deviation is about 1. */
+const LOGITS_TOLERANCE = 0.05
+
+async function run(options: OptionValues): Promise<Record<string, unknown>> {
+  const { device = 'cuda', shape = '', dtype = '' } = options
+  const config = Object.entries(SHAPES).find(([name]) => name === shape)?.[1]
+  if (!config)
+    throw new UsageError(`--shape: expected ${Object.keys(SHAPES).join(' or ')}, received '${shape}'`)
+  if (!isModelDType(dtype))
+    throw new UsageError(`--dtype: expected bfloat16, float16 or float32, received '${dtype}'`)
+  if (device.startsWith('cuda')) use(cuda, { strict: true })
+  const repeats = countOption(options, 'repeats')
+  const context = countOption(options, 'context')
+  const batches = countsOption(options, 'batch')
+  const properties = devices().find((found) => found.device.startsWith(device))
+  process.stdout.write(
+    `${properties?.name ?? device}, ${shape} in ${dtype}, ${context} tokens in the cache\n\n`,
+  )
+
+  const copyGBs = copyBandwidth(device, repeats)
+  const model = LlamaForCausalLM.dummy(config, { device, dtype, maxModelLen: context })
+  const bytes = weightBytes(config, dtype)
+  const boundMs = bytes / copyGBs / 1e6
+  const results = batches.map((batch) => measure({ model, config, dtype, device, batch, context, repeats }))
+  const allocated = canCapture(device) ? memory.stats(device).allocatedPeak : undefined
+  model.dispose()
+
+  const rows = results.map(({ batch, graphMs, stepMs, hostMs, replayHostMs }) => [
+    String(batch),
+    number(boundMs),
+    number(graphMs?.median),
+    graphMs ? percent(boundMs / graphMs.median) : '–',
+    number(stepMs.median),
+    number(hostMs.median),
+    number(replayHostMs?.median),
+    number((1000 * batch) / (graphMs ?? stepMs).median),
+  ])
+  const header = [
+    'batch',
+    'bound ms',
+    'graph ms',
+    'of bound',
+    'step ms',
+    'host ms',
+    'replay host ms',
+    'tokens/s',
+  ]
+  process.stdout.write(table(header, rows))
+  process.stdout.write(
+    `\nbound: the ${number(bytes / 1e9)} GB of weights that a step reads at the ${number(copyGBs)} GB/s of a copy on the device\n`,
+  )
+  return { targets: TARGETS, device: properties, copyGBs, weightBytes: bytes, boundMs, allocated, results }
+}
+
+function isModelDType(dtype: string): dtype is ModelDType {
+  return ['bfloat16', 'float16', 'float32'].includes(dtype)
+}
+
+/** What a copy from one place of the device's memory to another moves in a second, read and written, in GB. */
+function copyBandwidth(device: string, repeats: number): number {
+  return scope(() => {
+    const source = empty([COPY_BYTES], { dtype: 'uint8', device })
+    const target = empty([COPY_BYTES], { dtype: 'uint8', device })
+    torch.aten.fill_.Scalar!(source, 1)
+    const { median } = summarize(deviceMilliseconds(device, () => void target.copy_(source), repeats))
+    return (2 * COPY_BYTES) / median / 1e6
+  })
+}
+
+interface Task {
+  readonly model: LlamaForCausalLM
+  readonly config: LlamaConfig
+  readonly dtype: ModelDType
+  readonly device: string
+  readonly batch: number
+  readonly context: number
+  readonly repeats: number
+}
+
+function measure({ model, config, dtype, device, batch, context, repeats }: Task) {
+  const step = new DecodeStep(config, dtype, device, batch, context)
+  const caches = createKvCache(config, step.blocks, dtype, device)
+  const forward = () => {
+    const logits = model.call(step.inputIds, step.positions, caches, step.metadata)
+    return { logits, greedy: torch.aten.argmax(logits, -1) }
+  }
+  const once = () => void scope(forward)
+  for (const { key, value } of caches)
+    for (const tensor of [key, value]) torch.aten.fill_.Scalar!(tensor, 0.01)
+  const hostMs = summarize(hostMilliseconds(device, once, repeats))
+  const stepMs = summarize(deviceMilliseconds(device, once, repeats))
+  let graphMs: typeof stepMs | undefined
+  let replayHostMs: typeof stepMs | undefined
+  if (canCapture(device)) {
+    using graph: Graph<{ logits: Tensor; greedy: Tensor }> = capture(forward, { device })
+    const replay = () => graph.replay()
+    replay()
+    requireEqual(
+      graph.result.logits,
+      scope(() => forward().logits),
+    )
+    graphMs = summarize(deviceMilliseconds(device, replay, repeats))
+    replayHostMs = summarize(hostMilliseconds(device, replay, repeats))
+  }
+  for (const { key, value } of caches) for (const tensor of [key, value]) tensor.dispose()
+  step.dispose()
+  return { batch, hostMs, stepMs, graphMs, replayHostMs }
+}
+
+function requireEqual(graph: Tensor, step: Tensor): void {
+  const difference = scope(() =>
+    Number(torch.aten.max.default!(torch.aten.abs(torch.aten.sub.Tensor!(graph, step))).item()),
+  )
+  step.dispose()
+  if (!(difference <= LOGITS_TOLERANCE))
+    throw new Error(`the logits of the graph and of the step differ by ${difference}`)
+}
+
+/** A decode step of a Llama on a GPU. */
+export const llamaCuda: Benchmark = {
+  name: 'llama-cuda',
+  title:
+    'a decode step with random weights: replayed as a graph, beside the bound of its weights; run as it is; the host’s part',
+  options: [
+    { name: 'shape', value: 'NAME', help: 'llama-3-8b or smollm2-135m', fallback: 'llama-3-8b' },
+    { name: 'dtype', value: 'DTYPE', help: 'of weights and cache', fallback: 'bfloat16' },
+    { name: 'device', value: 'DEVICE', help: 'on the CPU nothing is captured', fallback: 'cuda' },
+    { name: 'batch', value: 'LIST', help: 'sequences a step', fallback: '1' },
+    { name: 'context', value: 'N', help: 'tokens of each sequence in the cache', fallback: '512' },
+    { name: 'repeats', value: 'N', help: 'measurements of each', fallback: '50' },
+  ],
+  run,
+}

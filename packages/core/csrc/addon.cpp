@@ -71,6 +71,7 @@ Napi::Object start(Napi::Env env, Napi::Object exports) {
   export_device(env, exports);
   export_stream(env, exports);
   export_library(env, exports);
+  export_kernel(env, exports);
   export_profiler(env, exports);
   return exports;
 }

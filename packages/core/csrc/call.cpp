@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <sstream>
+#include <utility>
 
 #include "value.h"
 
@@ -61,7 +62,8 @@ struct ArgumentIdentities {
   }
 };
 
-void run(Environment& environment, const Operator& op, size_t end) {
+template <typename Invoke>
+void run(Environment& environment, const Operator& op, size_t end, Invoke invoke) {
   StackLease lease(environment);
   torch::jit::Stack& stack = lease.stack();
   const bool decoded = decode_arguments(environment, op, kHeader, end, stack);
@@ -72,7 +74,7 @@ void run(Environment& environment, const Operator& op, size_t end) {
   }
   ArgumentIdentities identities;
   if (op.returns_arguments) identities.collect(stack);
-  op.handle.callBoxed(stack);
+  invoke(op.handle, stack);
   const size_t count = stack.size();
   TORCH_CHECK(count == op.results.size(), "the kernel left ", count,
               " results where its schema says ", op.results.size());
@@ -92,20 +94,42 @@ void run(Environment& environment, const Operator& op, size_t end) {
   environment.values[0] = static_cast<double>(count);
 }
 
-napi_value call(napi_env env, napi_callback_info info) {
-  void* data = nullptr;
-  size_t count = 0;
-  napi_get_cb_info(env, info, &count, nullptr, nullptr, &data);
-  Environment& environment = *static_cast<Environment*>(data);
+template <typename Invoke>
+void call_encoded(Environment& environment, Invoke invoke) {
   const auto id = static_cast<size_t>(environment.values[0]);
   const Operator& op = environment.operators[id];
   try {
-    run(environment, op, static_cast<size_t>(environment.values[1]));
+    run(environment, op, static_cast<size_t>(environment.values[1]), invoke);
   } catch (...) {
     catch_failure(environment, op.name);
     environment.values[0] = kFailed;
   }
   environment.report_memory();
+}
+
+Environment& environment_of(napi_env env, napi_callback_info info) {
+  void* data = nullptr;
+  size_t count = 0;
+  napi_get_cb_info(env, info, &count, nullptr, nullptr, &data);
+  return *static_cast<Environment*>(data);
+}
+
+napi_value call(napi_env env, napi_callback_info info) {
+  call_encoded(environment_of(env, info),
+               [](const c10::OperatorHandle& handle, torch::jit::Stack& stack) {
+                 handle.callBoxed(stack);
+               });
+  return nullptr;
+}
+
+// The same, at the dispatch keys that `redispatchTo` was given instead of those of the arguments.
+napi_value redispatch(napi_env env, napi_callback_info info) {
+  Environment& environment = environment_of(env, info);
+  const c10::DispatchKeySet keys =
+      std::exchange(environment.redispatch_keys, std::nullopt).value_or(c10::DispatchKeySet());
+  call_encoded(environment, [keys](const c10::OperatorHandle& handle, torch::jit::Stack& stack) {
+    handle.redispatchBoxed(keys, &stack);
+  });
   return nullptr;
 }
 
@@ -156,18 +180,12 @@ Napi::Value find_operator(const Napi::CallbackInfo& info) {
   return guarded(info, "find_operator", [&](Environment& environment) -> Napi::Value {
     const std::string name = info[0].As<Napi::String>().Utf8Value();
     const std::string overload = info[1].As<Napi::String>().Utf8Value();
-    const std::string key = overload.empty() ? name : name + "." + overload;
     const auto handle = c10::Dispatcher::singleton().findSchema({name, overload});
     if (!handle) return info.Env().Undefined();
-    auto known = environment.operator_ids.find(key);
-    if (known == environment.operator_ids.end()) {
-      const auto id = static_cast<uint32_t>(environment.operators.size());
-      environment.operators.emplace_back(*handle);
-      known = environment.operator_ids.emplace(key, id).first;
-    }
-    const Operator& op = environment.operators[known->second];
+    const uint32_t id = environment.operator_id(*handle);
+    const Operator& op = environment.operators[id];
     Napi::Object result = Napi::Object::New(info.Env());
-    result.Set("id", known->second);
+    result.Set("id", id);
     result.Set("name", op.name);
     std::ostringstream schema;
     schema << op.handle.schema();
@@ -332,6 +350,7 @@ void export_raw(Napi::Env env, Napi::Object exports, const char* name, napi_call
 
 void export_call(Napi::Env env, Napi::Object exports) {
   export_raw(env, exports, "call", call);
+  export_raw(env, exports, "redispatch", redispatch);
   export_raw(env, exports, "nop", nop);
   export_raw(env, exports, "crossing", crossing);
   exports.Set("takeFailure", Napi::Function::New(env, take_failure, "takeFailure"));

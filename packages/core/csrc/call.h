@@ -19,6 +19,7 @@ void export_call(Napi::Env env, Napi::Object exports);
 void export_tensor(Napi::Env env, Napi::Object exports);
 void export_memory(Napi::Env env, Napi::Object exports);
 void export_library(Napi::Env env, Napi::Object exports);
+void export_kernel(Napi::Env env, Napi::Object exports);
 void export_device(Napi::Env env, Napi::Object exports);
 void export_stream(Napi::Env env, Napi::Object exports);
 void export_profiler(Napi::Env env, Napi::Object exports);
@@ -50,6 +51,10 @@ auto guarded(const Napi::CallbackInfo& info, const char* what, Body body) -> Nap
   }
   return info.Env().Undefined();
 }
+
+// Registrations belong to the process: they are made and taken away under this mutex. Workers come
+// and go, operator handles stay valid.
+std::mutex& definitions_mutex();
 
 // By its name in c10; an unknown one is a failure that says so.
 c10::DispatchKey dispatch_key(const std::string& name);

@@ -67,6 +67,16 @@ const char* Environment::dtype_name(c10::ScalarType type) const {
   return c10::toString(type);
 }
 
+uint32_t Environment::operator_id(const c10::OperatorHandle& handle) {
+  const std::string name = c10::toString(handle.operator_name());
+  const auto known = operator_ids.find(name);
+  if (known != operator_ids.end()) return known->second;
+  const auto id = static_cast<uint32_t>(operators.size());
+  operators.emplace_back(handle);
+  operator_ids.emplace(name, id);
+  return id;
+}
+
 double Environment::adopt(at::Tensor tensor, size_t others) {
   TensorEntry entry;
   // Memory is accounted to the handle that is the first to hold it; views and further handles add

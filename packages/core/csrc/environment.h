@@ -154,6 +154,9 @@ struct Environment {
   Failure failure;
   napi_ref invoke_kernel = nullptr;  // the trampoline into kernels written in JavaScript
   napi_ref grow = nullptr;  // grow(entries): gives the environment a larger argument buffer
+  std::optional<c10::DispatchKeySet> redispatch_keys;  // of the next `redispatch()`
+  std::vector<c10::impl::LocalDispatchKeySet> outer_dispatch_keys;
+  uint32_t kernel_operator = 0;  // the operator whose JavaScript kernel was called last
   std::vector<std::string>
       kernels;  // where this environment has kernels: keys of the table in library.cpp
 
@@ -168,6 +171,8 @@ struct Environment {
   uint32_t pass(std::string text);  // a number until the next call
   const c10::IValue& string(double id) const;
   const char* dtype_name(c10::ScalarType type) const;
+  // The number of an operator, which is prepared when it is asked for first.
+  uint32_t operator_id(const c10::OperatorHandle& handle);
   // A new handle. Its memory is accounted to it where nothing but `others` more references holds
   // the tensor.
   double adopt(at::Tensor tensor, size_t others = 0);

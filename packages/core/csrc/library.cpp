@@ -1,29 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// Registrations: schemas defined in the dispatcher, shared libraries with kernels, kernels written
-// in JavaScript.
+// What a process takes in: schemas defined in the dispatcher, and shared libraries with kernels.
 
-#include <ATen/core/boxing/KernelFunction.h>
+#include <cxxabi.h>
 #include <dlfcn.h>
 #include <torch/csrc/jit/frontend/function_schema_parser.h>
 #include <torch/library.h>
 
+#include <cstdlib>
+#include <memory>
 #include <mutex>
 #include <sstream>
-#include <thread>
-#include <unordered_map>
 
 #include "call.h"
-#include "value.h"
 
 namespace vllm_ops {
-namespace {
 
-// Definitions belong to the process: workers come and go, operator handles stay valid. Leaked on
-// purpose.
+// Leaked on purpose.
 std::mutex& definitions_mutex() {
   static auto* mutex = new std::mutex();
   return *mutex;
 }
+
+namespace {
 
 std::string message_of(const std::exception& error) {
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
@@ -87,6 +85,28 @@ Napi::Value load_library(const Napi::CallbackInfo& info) {
   });
 }
 
+// unresolved(symbols): those of the symbols that nothing in the process exports globally, as the
+// linker and as C++ spell them: [[symbol, name], …].
+Napi::Value unresolved(const Napi::CallbackInfo& info) {
+  return guarded(info, "unresolved", [&](Environment&) -> Napi::Value {
+    const Napi::Array symbols = info[0].As<Napi::Array>();
+    Napi::Array result = Napi::Array::New(info.Env());
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < symbols.Length(); ++i) {
+      const std::string symbol = symbols.Get(i).As<Napi::String>().Utf8Value();
+      if (dlsym(RTLD_DEFAULT, symbol.c_str()) != nullptr) continue;
+      int status = 0;
+      const std::unique_ptr<char, decltype(&std::free)> name(
+          abi::__cxa_demangle(symbol.c_str(), nullptr, nullptr, &status), &std::free);
+      Napi::Array pair = Napi::Array::New(info.Env(), 2);
+      pair.Set(0u, symbol);
+      pair.Set(1u, name ? name.get() : symbol.c_str());
+      result.Set(count++, pair);
+    }
+    return result;
+  });
+}
+
 // libraryString(path, symbol, argument?): calls `const char* symbol(void)` or `int symbol(const
 // char*)` of a loaded library: a string, a number, or undefined when the library has no such
 // symbol.
@@ -109,212 +129,13 @@ Napi::Value library_string(const Napi::CallbackInfo& info) {
   });
 }
 
-// The kernels written in JavaScript. The dispatcher has one registration for an operator and
-// dispatch key; behind it stand the functions of all threads that registered one, each called on
-// its own thread.
-struct KernelEntry {
-  Environment* environment;
-  std::thread::id thread;
-  double id;  // in JavaScript's table of kernels
-};
-
-struct KernelSlot {
-  std::vector<KernelEntry> entries;
-  std::unique_ptr<torch::Library> registration;
-};
-
-struct KernelTable {
-  std::mutex mutex;
-  std::unordered_map<std::string, KernelSlot> slots;  // 'my::twice CPU'
-};
-
-// Leaked on purpose: the dispatcher may call while the process exits.
-KernelTable& kernel_table() {
-  static auto* table = new KernelTable();
-  return *table;
-}
-
-class HandleScope {
- public:
-  explicit HandleScope(napi_env env) : env_(env) { napi_open_handle_scope(env, &scope_); }
-  ~HandleScope() { napi_close_handle_scope(env_, scope_); }
-  HandleScope(const HandleScope&) = delete;
-  HandleScope& operator=(const HandleScope&) = delete;
-
- private:
-  napi_env env_;
-  napi_handle_scope scope_ = nullptr;
-};
-
-class JavaScriptKernel final : public c10::OperatorKernel {
- public:
-  JavaScriptKernel(std::string key, const c10::OperatorHandle& handle)
-      : key_(std::move(key)), op_(std::make_shared<Operator>(handle)) {}
-
-  void operator()(const c10::OperatorHandle&, c10::DispatchKeySet, torch::jit::Stack* stack) {
-    const KernelEntry entry = find();
-    Environment& environment = *entry.environment;
-    // The function may take its own registration away, and with it this object.
-    const std::shared_ptr<const Operator> op = op_;
-    const size_t count = op->parameters.size();
-    const size_t first = stack->size() - count;
-    size_t entries = kHeader;
-    for (size_t i = 0; i < count; ++i) entries += entries_of((*stack)[first + i]);
-    const HandleScope scope(environment.env);
-    environment.reserve(entries);
-    size_t position = kHeader;
-    for (size_t i = 0; i < count; ++i) {
-      position = encode_value(environment, std::move((*stack)[first + i]), op->parameters[i].kind,
-                              position);
-    }
-    torch::jit::drop(*stack, count);
-    environment.values[0] = entry.id;
-    environment.values[1] = static_cast<double>(count);
-    napi_value trampoline = nullptr, undefined = nullptr, result = nullptr;
-    napi_get_reference_value(environment.env, environment.invoke_kernel, &trampoline);
-    napi_get_undefined(environment.env, &undefined);
-    // The trampoline catches: what is thrown past it is the end of a worker.
-    if (napi_call_function(environment.env, undefined, trampoline, 0, nullptr, &result) !=
-            napi_ok ||
-        environment.values[0] < 0) {
-      throw JavaScriptException();
-    }
-    // One result stands for itself, several come as one list.
-    const size_t results = op->results.size();
-    position = kHeader;
-    if (results > 1) {
-      TORCH_CHECK(static_cast<Tag>(environment.tags[position]) == Tag::List &&
-                      environment.values[position] == static_cast<double>(results),
-                  op->name, ": its JavaScript kernel must return an array of ", results,
-                  " results");
-      ++position;
-    }
-    for (const Parameter& parameter : op->results) {
-      stack->push_back(decode_result(environment, parameter, position));
-    }
-    environment.passing.clear();
-  }
-
- private:
-  // The function of this thread. Two copies of the package in one thread: the younger one.
-  KernelEntry find() const {
-    KernelTable& table = kernel_table();
-    const std::lock_guard<std::mutex> guard(table.mutex);
-    const auto slot = table.slots.find(key_);
-    if (slot != table.slots.end()) {
-      const std::vector<KernelEntry>& entries = slot->second.entries;
-      for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
-        if (entry->thread == std::this_thread::get_id()) return *entry;
-      }
-    }
-    throw CodedError(
-        "E_NO_KERNEL",
-        "the kernel of " + key_ +
-            " is a JavaScript function of another thread, and this one registered none");
-  }
-
-  std::string key_;
-  std::shared_ptr<const Operator> op_;
-};
-
-// Takes one environment's function out. The dispatcher's registration goes with the last one. The
-// caller holds `definitions_mutex`, under which registrations are made.
-void remove_kernel(const Environment& environment, const std::string& key) {
-  KernelTable& table = kernel_table();
-  std::unique_ptr<torch::Library> last;
-  {
-    const std::lock_guard<std::mutex> guard(table.mutex);
-    const auto slot = table.slots.find(key);
-    if (slot == table.slots.end()) return;
-    std::erase_if(slot->second.entries,
-                  [&](const KernelEntry& entry) { return entry.environment == &environment; });
-    if (!slot->second.entries.empty()) return;
-    last = std::move(slot->second.registration);
-    table.slots.erase(slot);
-  }
-}
-
-// implement(namespace, name, dispatchKey, id, override): registers JavaScript kernel `id`. Returns
-// what to give to `unimplement`.
-Napi::Value implement(const Napi::CallbackInfo& info) {
-  return guarded(info, "impl", [&](Environment& environment) -> Napi::Value {
-    const std::string name_space = info[0].As<Napi::String>().Utf8Value();
-    const std::string name = info[1].As<Napi::String>().Utf8Value();
-    const std::string key_name = info[2].As<Napi::String>().Utf8Value();
-    const double id = info[3].As<Napi::Number>().DoubleValue();
-    const bool override_others = info[4].ToBoolean().Value();
-    const c10::DispatchKey dispatch = dispatch_key(key_name);
-    const std::string full_name = name_space + "::" + name;
-    const std::string key = full_name + " " + c10::toString(dispatch);
-
-    const std::lock_guard<std::mutex> guard(definitions_mutex());
-    const size_t dot = name.find('.');
-    const auto handle = c10::Dispatcher::singleton().findSchema(
-        {name_space + "::" + name.substr(0, dot),
-         dot == std::string::npos ? "" : name.substr(dot + 1)});
-    if (!handle)
-      throw CodedError("E_NO_OP", "no op " + full_name + " is defined in the dispatcher");
-
-    KernelTable& table = kernel_table();
-    bool registered = false;
-    {
-      const std::lock_guard<std::mutex> lock(table.mutex);
-      const auto slot = table.slots.find(key);
-      if (slot != table.slots.end()) {
-        registered = true;
-        for (const KernelEntry& entry : slot->second.entries) {
-          if (entry.environment == &environment) {
-            throw CodedError("E_KERNEL_CONFLICT",
-                             full_name + " has a JavaScript kernel for " + key_name + " already");
-          }
-        }
-      }
-    }
-    if (!registered) {
-      if (!override_others && handle->hasKernelForDispatchKey(dispatch)) {
-        throw CodedError("E_KERNEL_CONFLICT",
-                         full_name + " has a kernel for " + key_name + " already");
-      }
-      auto library = std::make_unique<torch::Library>(torch::Library::IMPL, name_space, dispatch,
-                                                      "JavaScript", 0);
-      library->impl(name.c_str(), torch::CppFunction::makeFromBoxedFunctor(
-                                      std::make_unique<JavaScriptKernel>(key, *handle)));
-      const std::lock_guard<std::mutex> lock(table.mutex);
-      table.slots[key].registration = std::move(library);
-    }
-    {
-      const std::lock_guard<std::mutex> lock(table.mutex);
-      table.slots[key].entries.push_back({&environment, std::this_thread::get_id(), id});
-    }
-    environment.kernels.push_back(key);
-    return Napi::String::New(info.Env(), key);
-  });
-}
-
-Napi::Value unimplement(const Napi::CallbackInfo& info) {
-  return guarded(info, "dispose", [&](Environment& environment) -> Napi::Value {
-    const std::string key = info[0].As<Napi::String>().Utf8Value();
-    std::erase(environment.kernels, key);
-    const std::lock_guard<std::mutex> guard(definitions_mutex());
-    remove_kernel(environment, key);
-    return info.Env().Undefined();
-  });
-}
-
 }  // namespace
-
-void remove_kernels(Environment& environment) {
-  const std::lock_guard<std::mutex> guard(definitions_mutex());
-  for (const std::string& key : environment.kernels) remove_kernel(environment, key);
-  environment.kernels.clear();
-}
 
 void export_library(Napi::Env env, Napi::Object exports) {
   exports.Set("define", Napi::Function::New(env, define, "define"));
   exports.Set("loadLibrary", Napi::Function::New(env, load_library, "loadLibrary"));
+  exports.Set("unresolved", Napi::Function::New(env, unresolved, "unresolved"));
   exports.Set("libraryString", Napi::Function::New(env, library_string, "libraryString"));
-  exports.Set("implement", Napi::Function::New(env, implement, "implement"));
-  exports.Set("unimplement", Napi::Function::New(env, unimplement, "unimplement"));
 }
 
 }  // namespace vllm_ops

@@ -115,10 +115,9 @@ Environment& environment_of(napi_env env, napi_callback_info info) {
 }
 
 napi_value call(napi_env env, napi_callback_info info) {
-  call_encoded(environment_of(env, info),
-               [](const c10::OperatorHandle& handle, torch::jit::Stack& stack) {
-                 handle.callBoxed(stack);
-               });
+  call_encoded(
+      environment_of(env, info),
+      [](const c10::OperatorHandle& handle, torch::jit::Stack& stack) { handle.callBoxed(stack); });
   return nullptr;
 }
 

@@ -232,9 +232,9 @@ Napi::Value implement(const Napi::CallbackInfo& info) {
       return CodedError("E_KERNEL_CONFLICT", (op.empty() ? "the dispatcher" : op) + " has a " +
                                                  kernel + " for " + key_name + " already");
     };
-    const bool taken =
-        op.empty() ? c10::Dispatcher::singleton().hasBackendFallbackForDispatchKey(key)
-                   : find_schema(op).hasKernelForDispatchKey(key) && !override_others;
+    const bool taken = op.empty()
+                           ? c10::Dispatcher::singleton().hasBackendFallbackForDispatchKey(key)
+                           : find_schema(op).hasKernelForDispatchKey(key) && !override_others;
     KernelTable& table = kernel_table();
     bool registered = false;
     {
@@ -251,8 +251,8 @@ Napi::Value implement(const Napi::CallbackInfo& info) {
       if (taken) throw conflict(op.empty() ? "fallback" : "kernel");
       auto library = std::make_unique<torch::Library>(
           torch::Library::IMPL, op.empty() ? "_" : name_space, key, "JavaScript", 0);
-      auto kernel = torch::CppFunction::makeFromBoxedFunctor(
-          std::make_unique<JavaScriptKernel>(slot_key));
+      auto kernel =
+          torch::CppFunction::makeFromBoxedFunctor(std::make_unique<JavaScriptKernel>(slot_key));
       if (op.empty())
         library->fallback(std::move(kernel));
       else

@@ -2,7 +2,7 @@
 import { inspect } from 'node:util'
 import { loadDeviceModule } from './device-module'
 import { ArgumentError, type ErrorCode, VllmOpsError } from './errors'
-import { loadLibrary } from './library'
+import { loadLibrary } from './load-library'
 import { NAMESPACE, native, openLibrary } from './native'
 import { cards } from './ops'
 import { hasKernel } from './torch'

@@ -41,7 +41,9 @@ export {
   tensor,
   zeros,
 } from './factories'
-export { type DispatchKey, type Kernel, Library, loadLibrary } from './library'
+export type { FallbackKernel, Kernel } from './kernel'
+export { type DispatchKey, Library, withDispatchKeys } from './library'
+export { loadLibrary } from './load-library'
 export { type LiveTensor, type MemoryStats, memory } from './memory'
 export type { OpArgument, OpOptions, OpOverload } from './operator'
 export {

@@ -1,52 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-import { inspect } from 'node:util'
-import { HEADER, put, rewind, setKernelTrampoline, snapshot, take, values } from './encoding'
+import { types } from 'node:util'
 import { ArgumentError, VllmOpsError } from './errors'
+import { type FallbackKernel, type Kernel, registerKernel } from './kernel'
 import { native } from './native'
-import type { OpArgument } from './operator'
-import { Tensor } from './tensor'
 
-/** A kernel in TypeScript: gets the op's arguments in the schema's order and returns what the schema says. */
-export type Kernel = (...args: never[]) => OpArgument | readonly OpArgument[]
-
-const kernels = new Map<number, Kernel>()
-let nextKernel = 1
-let pending: { error: unknown } | undefined
-
-/** @internal The exception that a TypeScript kernel threw during the call that just failed. */
-export function takeKernelError(): { error: unknown } | undefined {
-  const thrown = pending
-  pending = undefined
-  return thrown
-}
-
-// Called by the dispatcher, through the addon, with the kernel's number in values[0] and the count of arguments in values[1].
-setKernelTrampoline(() => {
-  const args: unknown[] = []
-  let result: unknown
-  try {
-    const kernel = kernels.get(values[0]!)
-    const count = values[1]!
-    rewind()
-    for (let i = 0; i < count; i++) args.push(take([]))
-    if (!kernel) throw new VllmOpsError('E_NO_KERNEL', 'a kernel that was unregistered has been called')
-    result = kernel(...(args as never[]))
-    // What a kernel of several results returns is an array; one result may be an array itself, which the schema tells the addon.
-    put(snapshot(result), HEADER)
-    values[0] = 0
-  } catch (error) {
-    pending = { error }
-    values[0] = -1
-  } finally {
-    // The tensors of the arguments belong to this call, but for those that the addon is about to read as results.
-    const kept = new Set<unknown>(Array.isArray(result) ? result.flat() : [result])
-    const outcome = values[0]!
-    for (const arg of args.flat()) if (arg instanceof Tensor && !kept.has(arg)) arg.dispose()
-    values[0] = outcome
-  }
-})
-
-/** The dispatch keys and aliases that a kernel may be registered for. */
+/**
+ * The dispatch keys and aliases that a kernel may be registered for. `CompositeExplicitAutograd` stands for every device;
+ * `CompositeImplicitAutograd` too, for ops made of other ops only. Every other key of PyTorch's can be named as well.
+ */
 export type DispatchKey =
   | 'CPU'
   | 'CUDA'
@@ -69,7 +30,7 @@ export class Library {
   readonly #disposers: (() => void)[] = []
 
   /**
-   * @param namespace the namespace of the ops, such as `vllm_ops`
+   * @param namespace the namespace of the ops, such as `vllm_ops`; `_` stands for all of them, for a `fallback`
    * @param kind what the library does: `DEF` and `FRAGMENT` define and implement, `IMPL` only implements
    */
   constructor(
@@ -90,28 +51,51 @@ export class Library {
   }
 
   /**
-   * Registers a kernel for an op of this namespace under a dispatch key. Calls from this thread come to it; other threads register
-   * their own. The tensors among its arguments belong to the call: what it wants to keep it has to clone.
+   * Registers a kernel for an op of this namespace under a dispatch key. Calls from this thread come to it, from TypeScript and from ops
+   * in C++; other threads register their own, and a call from one that did not is `E_NO_KERNEL`. The tensors among its arguments belong
+   * to the call: what it wants to keep it has to clone.
    *
    * @param name the op, with its overload where it has one: `add.Tensor`
+   * @param dispatchKey where nothing is said, every device and mode that has no kernel of its own (the catch-all)
    * @param options `allowOverride`: take the place of a kernel that is there already, until this library is disposed
    * @throws {VllmOpsError} `E_NO_OP` where no such op is defined, `E_KERNEL_CONFLICT` where it has a kernel for the key
    */
   impl(
     name: string,
     kernel: Kernel,
-    dispatchKey: DispatchKey,
+    dispatchKey: DispatchKey = 'CompositeImplicitAutograd',
     { allowOverride = false }: { readonly allowOverride?: boolean } = {},
   ): this {
-    if (typeof kernel !== 'function')
-      throw new ArgumentError(`Library(${this.#namespace}).impl`, 'kernel', 'a function', typeof kernel)
-    const id = nextKernel++
-    const key = native().implement(this.#namespace, String(name), String(dispatchKey), id, allowOverride)
-    kernels.set(id, kernel)
-    this.#disposers.push(() => {
-      native().unimplement(key)
-      kernels.delete(id)
-    })
+    const namespace = this.#namespace
+    requireFunction(`Library(${namespace}).impl`, kernel)
+    if (namespace === '_' || String(name) === '')
+      throw new ArgumentError(`Library(${namespace}).impl`, 'name', "an op's name", `'${name}'`, {
+        fix: 'Register a kernel for all ops by fallback()',
+      })
+    const where = { namespace, name: String(name), dispatchKey: String(dispatchKey), allowOverride }
+    this.#disposers.push(registerKernel({ kernel }, where))
+    return this
+  }
+
+  /**
+   * Registers what runs under a dispatch key for every op, of any namespace, that has no kernel there. It gets the op and the arguments of
+   * the call, and returns what the op's schema says.
+   *
+   * @param dispatchKey a key of a device or a mode, no alias: `PrivateUse1`, `TESTING_ONLY_GenericMode`
+   * @throws {VllmOpsError} `E_KERNEL_CONFLICT` where the key has a fallback, as most of PyTorch's own have
+   */
+  fallback(kernel: FallbackKernel, dispatchKey: DispatchKey): this {
+    requireFunction(`Library(${this.#namespace}).fallback`, kernel)
+    if (this.#namespace !== '_')
+      throw new ArgumentError(
+        `Library(${this.#namespace}).fallback`,
+        'namespace',
+        "'_', which stands for all",
+        `'${this.#namespace}'`,
+        { fix: "Make the library by new Library('_', 'IMPL')" },
+      )
+    const where = { namespace: '_', name: '', dispatchKey: String(dispatchKey), allowOverride: false }
+    this.#disposers.push(registerKernel({ fallback: kernel }, where))
     return this
   }
 
@@ -125,19 +109,33 @@ export class Library {
   }
 }
 
+function requireFunction(where: string, kernel: unknown): void {
+  if (typeof kernel !== 'function') throw new ArgumentError(where, 'kernel', 'a function', typeof kernel)
+}
+
 /** Defines a schema in the dispatcher, for the whole process and for good. */
 export function defineSchema(namespace: string, schema: string): void {
   native().define(String(namespace), String(schema))
 }
 
 /**
- * Loads a shared library with torch registrations into the process; its ops are called by `torch.<namespace>.<op>`. Once is enough,
- * twice does nothing.
+ * Runs a function whose ops dispatch on more or fewer keys than their tensors say: what is included comes on top, what is excluded is
+ * passed over. It concerns this thread, and ends with the function, which has to be synchronous.
  *
- * @throws {VllmOpsError} `E_BACKEND_UNAVAILABLE` where it does not open, `E_TORCH_ABI` where it was built for another torch
+ * @throws {ArgumentError} for an alias or an unknown key, and when the function returns a promise
  */
-export function loadLibrary(path: string): void {
-  if (typeof path !== 'string' || path.includes('\0'))
-    throw new ArgumentError('loadLibrary', 'path', 'the path of a shared library', inspect(path))
-  native().loadLibrary(path)
+export function withDispatchKeys<T>(
+  keys: { readonly include?: readonly DispatchKey[]; readonly exclude?: readonly DispatchKey[] },
+  fn: () => T,
+): T {
+  native().enterDispatchKeys((keys.include ?? []).map(String), (keys.exclude ?? []).map(String))
+  let result: T
+  try {
+    result = fn()
+  } finally {
+    native().leaveDispatchKeys()
+  }
+  if (types.isPromise(result))
+    throw new ArgumentError('withDispatchKeys', 'fn', 'a synchronous function', 'one that returns a promise')
+  return result
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { types } from 'node:util'
 import { findLibtorch, type Libtorch, LibtorchError } from '@vllm-ops/libtorch'
@@ -73,6 +74,7 @@ export interface Addon {
   arrayBuffers(): number
   define(namespace: string, schema: string): string
   loadLibrary(path: string): void
+  unresolved(symbols: readonly string[]): (readonly [symbol: string, name: string])[]
   libraryString(path: string, symbol: string): string | undefined
   libraryString(path: string, symbol: string, argument: string): number | undefined
   implement(
@@ -83,6 +85,11 @@ export interface Addon {
     allowOverride: boolean,
   ): string
   unimplement(key: string): void
+  kernelOperator(): string
+  redispatchTo(keys: readonly string[]): void
+  redispatch(): void
+  enterDispatchKeys(include: readonly string[], exclude: readonly string[]): void
+  leaveDispatchKeys(): void
   profilerStart(options: {
     tables: boolean
     shapes: boolean
@@ -219,6 +226,7 @@ function locate(): Libtorch {
 /** Functions that are called in every op, and throw nothing. */
 const HOT = new Set([
   'call',
+  'redispatch',
   'describe',
   'track',
   'release',
@@ -257,9 +265,17 @@ function rethrow(error: unknown): never {
   throw typedError(error)
 }
 
-/** An addon of this package; `dist` and `src` lie beside `build`. */
+/**
+ * A file of the native build: `dist` and `src` lie beside `build`. The variable `VLLM_OPS_ADDON` names another folder, with an addon that was
+ * built for another libtorch or by another compiler.
+ */
+export function addonPath(file: string): string {
+  const folder = process.env.VLLM_OPS_ADDON
+  return folder ? resolve(folder, file) : fileURLToPath(new URL(`../build/Release/${file}`, import.meta.url))
+}
+
 function open<T>(require: NodeJS.Require, name: string): T {
-  const path = fileURLToPath(new URL(`../build/Release/${name}.node`, import.meta.url))
+  const path = addonPath(`${name}.node`)
   try {
     return require(path) as T
   } catch (cause) {

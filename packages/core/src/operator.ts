@@ -13,7 +13,7 @@ import {
   values,
 } from './encoding'
 import { ArgumentError, errorOf, VllmOpsError } from './errors'
-import { takeKernelError } from './library'
+import { takeKernelError } from './kernel'
 import { type Addon, type NativeOperator, native } from './native'
 import type { Tensor } from './tensor'
 
@@ -40,6 +40,13 @@ export interface OpOverload {
   readonly opName: string
   /** The schema as the dispatcher prints it. */
   readonly schema: string
+  /**
+   * Calls the op's kernel for the highest of these dispatch keys, whatever keys the arguments have: how a kernel for one key hands over to
+   * that of another.
+   *
+   * @throws {ArgumentError} for an unknown key or an alias; `E_NO_KERNEL` where the op has none for it
+   */
+  redispatch<R = Tensor>(keys: string | readonly string[], ...args: (OpArgument | OpOptions)[]): R
 }
 
 const MOST_FIXED = 8
@@ -99,16 +106,24 @@ export function makeOverload(op: NativeOperator): OpOverload {
   const callMany = (...args: unknown[]) => callAny(addon, op, args, positional)
   const call = op.parameters.length > MOST_FIXED ? callMany : callFixed
   Object.defineProperty(call, 'name', { value: op.name })
-  return Object.assign(call, { opName: op.name, schema: op.schema }) as OpOverload
+  const redispatch = (keys: string | readonly string[], ...args: unknown[]) => {
+    const given = arrange(op, args, positional)
+    addon.redispatchTo([keys].flat().map(String))
+    return cross(addon, op, given, addon.redispatch)
+  }
+  return Object.assign(call, { opName: op.name, schema: op.schema, redispatch }) as OpOverload
 }
 
 /** The general way: lists, keyword arguments, any number of arguments. */
 function callAny(addon: Addon, op: NativeOperator, args: readonly unknown[], positional: number): unknown {
-  const given = arrange(op, args, positional)
+  return cross(addon, op, arrange(op, args, positional), addon.call)
+}
+
+function cross(addon: Addon, op: NativeOperator, given: readonly unknown[], crossing: () => void): unknown {
   const position = encode(given)
   values[0] = op.id
   values[1] = position
-  addon.call()
+  crossing()
   const results = values[0]!
   if (results < 0) throw failure(addon, op.schema)
   return takeAll(results, given)

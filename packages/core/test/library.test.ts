@@ -1,5 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-import { Library, loadLibrary, ones, type Tensor, tensor, torch, VllmOpsError } from '@vllm-ops/core'
+import {
+  type DispatchKey,
+  empty,
+  Library,
+  loadLibrary,
+  type OpArgument,
+  type OpOverload,
+  ones,
+  type Tensor,
+  tensor,
+  torch,
+  VllmOpsError,
+  withDispatchKeys,
+} from '@vllm-ops/core'
 import { afterEach, describe, expect, it } from 'vitest'
 
 const { aten } = torch
@@ -168,6 +181,147 @@ describe('a kernel in TypeScript', () => {
     }
     lib.impl('steal', steal, 'CPU')
     expect(call(x as never).item()).toBe(2)
+  })
+})
+
+describe('the keys of a kernel', () => {
+  it.each<[DispatchKey | undefined, string[]]>([
+    ['CPU', ['cpu']],
+    ['Meta', ['meta']],
+    ['CompositeExplicitAutograd', ['cpu', 'meta']],
+    ['CompositeImplicitAutograd', ['cpu', 'meta']],
+    [undefined, ['cpu', 'meta']],
+  ])('%s is for tensors on its devices', (key, devices) => {
+    const { lib, call } = library('where(Tensor x) -> str')
+    lib.impl('where', (x: Tensor) => `on ${x.device}`, key)
+    for (const device of ['cpu', 'meta']) {
+      const run = () => call<string>(empty([1], { device }) as never)
+      if (devices.includes(device)) expect(run()).toBe(`on ${device}`)
+      else expect(run).toThrow(expect.objectContaining({ code: 'E_NO_KERNEL' }))
+    }
+  })
+
+  it('choose among several kernels, the narrower first', () => {
+    const { lib, call } = library('pick(Tensor x) -> str')
+    lib
+      .impl('pick', () => 'anywhere', 'CompositeExplicitAutograd')
+      .impl('pick', () => 'cpu', 'CPU')
+      .impl('pick', () => 'cuda', 'CUDA')
+    expect(call<string>(ones([1]) as never)).toBe('cpu')
+    expect(call<string>(empty([1], { device: 'meta' }) as never)).toBe('anywhere')
+  })
+
+  it('may be told by redispatch', () => {
+    const { lib } = library('hand(Tensor x, *, int n=1) -> int')
+    lib.impl('hand', (_: Tensor, n: number) => n, 'CPU').impl('hand', (_: Tensor, n: number) => -n, 'CUDA')
+    const op = torch[`test_${spaces}`]!.hand!.default!
+    const x = ones([1])
+    expect(op<number>(x, { n: 5 })).toBe(5)
+    expect(op.redispatch<number>('CUDA', x, { n: 5 })).toBe(-5)
+    expect(op.redispatch<number>(['CPU', 'CUDA'], x)).toBe(-1)
+    expect(op<number>(x)).toBe(1)
+    expect(() => op.redispatch('HPU', x)).toThrow(expect.objectContaining({ code: 'E_NO_KERNEL' }))
+    expect(() => op.redispatch('CPU', 3)).toThrow(expect.objectContaining({ argument: 'x' }))
+    for (const key of ['Nonsense', 'CompositeExplicitAutograd'])
+      expect(() => op.redispatch(key, x)).toThrow(expect.objectContaining({ argument: 'dispatchKey' }))
+    expect(op<number>(x)).toBe(1)
+  })
+})
+
+describe('a fallback', () => {
+  const MODE = 'TESTING_ONLY_GenericMode'
+  const all = () => {
+    const lib = new Library('_', 'IMPL')
+    libraries.push(lib)
+    return lib
+  }
+
+  it('gets every op, with its arguments as a call has them', () => {
+    const seen: string[] = []
+    all().fallback((op: OpOverload, ...args: never[]) => {
+      seen.push(op.opName)
+      return withDispatchKeys({ exclude: [MODE] }, () => op<OpArgument>(...args))
+    }, MODE)
+    const inMode = <T>(fn: () => T) => withDispatchKeys({ include: [MODE] }, fn)
+    const y = inMode(() => aten.linear(ones([2, 3]), ones([4, 3])))
+    expect(y.toArray()).toEqual([Array(4).fill(3), Array(4).fill(3)])
+    expect(seen).toEqual(['aten::ones', 'aten::ones', 'aten::linear'])
+    expect(inMode(() => aten.add(ones([1]), ones([1]), { alpha: 3 })).item()).toBe(4)
+    const x = ones([2])
+    expect(inMode(() => aten.add_(x, 1))).toBe(x)
+    expect(x.toArray()).toEqual([2, 2])
+    const [values, indices] = inMode(() => torch.aten.sort!<[Tensor, Tensor]>(tensor([2, 1])))
+    expect([values.toArray(), indices.toArray()]).toEqual([
+      [1, 2],
+      [1n, 0n],
+    ])
+    const count = seen.length
+    aten.neg(x)
+    expect(seen).toHaveLength(count)
+  })
+
+  it('gets what ops in C++ call, where it leaves the mode on', () => {
+    const seen: string[] = []
+    all().fallback((op: OpOverload, ...args: never[]) => {
+      seen.push(op.opName)
+      return op.redispatch<OpArgument>('CPU', ...args)
+    }, MODE)
+    const y = withDispatchKeys({ include: [MODE] }, () => aten.linear(ones([2, 3]), ones([4, 3])))
+    expect(y.toArray()).toEqual([Array(4).fill(3), Array(4).fill(3)])
+    expect(seen).toEqual(expect.arrayContaining(['aten::ones', 'aten::linear', 'aten::t', 'aten::matmul']))
+  })
+
+  it('throws through C++, and leaves the keys as they were', () => {
+    const mine = new Error('mine')
+    all().fallback(() => {
+      throw mine
+    }, MODE)
+    const x = ones([2, 2])
+    expect(() => withDispatchKeys({ include: [MODE] }, () => aten.linear(x, x))).toThrow(mine)
+    expect(aten.linear(x, x).toArray()).toEqual([
+      [2, 2],
+      [2, 2],
+    ])
+  })
+
+  it('is one of a key, and goes with its library', () => {
+    const lib = all().fallback(() => null, MODE)
+    expect(() => all().fallback(() => null, MODE)).toThrow(
+      expect.objectContaining({ code: 'E_KERNEL_CONFLICT' }),
+    )
+    lib.dispose()
+    expect(() => all().fallback(() => null, MODE)).not.toThrow()
+    expect(() => all().fallback(() => null, 'Meta')).toThrow(
+      expect.objectContaining({ code: 'E_KERNEL_CONFLICT', message: expect.stringContaining('fallback') }),
+    )
+    for (const key of ['CompositeExplicitAutograd', 'Nonsense'])
+      expect(() => all().fallback(() => null, key)).toThrow(
+        expect.objectContaining({ argument: 'dispatchKey' }),
+      )
+    expect(() => new Library('aten', 'IMPL').fallback(() => null, 'HPU')).toThrow(
+      expect.objectContaining({ argument: 'namespace' }),
+    )
+    expect(() => all().impl('relu', () => null, 'CPU')).toThrow(expect.objectContaining({ argument: 'name' }))
+  })
+
+  it('needs a synchronous function around it', () => {
+    expect(() => withDispatchKeys({}, async () => 1)).toThrow(expect.objectContaining({ argument: 'fn' }))
+  })
+})
+
+describe('errors', () => {
+  it('keep the stack of both sides', () => {
+    const { lib, call } = library('stacked(Tensor x) -> Tensor')
+    const innerKernel = (x: Tensor) => aten.mm(x, x)
+    lib.impl('stacked', innerKernel, 'CPU')
+    let caught: unknown
+    try {
+      call(ones([1]) as never)
+    } catch (error) {
+      caught = error
+    }
+    expect(caught).toMatchObject({ code: 'E_TORCH', op: 'aten::mm' })
+    expect((caught as Error).stack).toMatch(/at aten::mm .*[\s\S]*innerKernel[\s\S]*test_\d+::stacked/)
   })
 })
 

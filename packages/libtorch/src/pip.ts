@@ -8,6 +8,8 @@ import { parseWheelName, type WheelLock } from './wheel-lock'
 
 /** How often the growth of the download is looked at. */
 const POLL_MS = 100
+/** The Python that wheels on its stable ABI are asked for with. */
+const STABLE_ABI_PYTHON = '3.12'
 /** pip's last words that are kept for telling its failures apart. */
 const KEPT_OUTPUT = 64 * 1024
 
@@ -50,8 +52,11 @@ function tags(lock: WheelLock): string[] {
   const { python, abi, platforms } = parseWheelName(lock.file)
   const options = ['--only-binary', ':all:']
   const cpython = /^cp(\d)(\d+)$/.exec(python)
-  if (cpython)
-    options.push('--implementation', 'cp', '--python-version', `${cpython[1]}.${cpython[2]}`, '--abi', abi)
+  if (cpython) {
+    // A wheel on Python's stable ABI names the oldest version of that, which the package itself may refuse by now.
+    const version = abi === 'abi3' ? STABLE_ABI_PYTHON : `${cpython[1]}.${cpython[2]}`
+    options.push('--implementation', 'cp', '--python-version', version, '--abi', abi)
+  }
   // One of several is enough, and old versions of pip take only one.
   const [platform] = platforms
   if (platform && platform !== 'any') options.push('--platform', platform)

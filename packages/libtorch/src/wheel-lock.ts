@@ -53,9 +53,9 @@ export interface WheelName {
   readonly platforms: readonly string[]
 }
 
-/** Splits a wheel's file name (without an optional build tag, which no lock of ours has). */
+/** Splits a wheel's file name; its optional build tag, as in `torch-2.10.0-3-cp312-…`, says nothing that pip could be asked for. */
 export function parseWheelName(file: string): WheelName {
-  const match = /^([\w.]+)-([\w.!+]+)-([\w.]+)-(\w+)-([\w.]+)\.whl$/.exec(file)
+  const match = /^([\w.]+)-([\w.!+]+)-(?:\d\w*-)?([\w.]+)-(\w+)-([\w.]+)\.whl$/.exec(file)
   if (!match) throw new TypeError(`not a wheel's file name: ${file}`)
   const [, project = '', version = '', python = '', abi = '', platforms = ''] = match
   return { project, version, python, abi, platforms: platforms.split('.') }

@@ -27,6 +27,11 @@ test('the name of a wheel tells what pip is asked for', () => {
     abi: 'cp312',
     platforms: ['manylinux2014_x86_64', 'manylinux_2_17_x86_64'],
   })
+  expect(parseWheelName('a-1-3-cp312-abi3-any.whl')).toMatchObject({
+    version: '1',
+    python: 'cp312',
+    abi: 'abi3',
+  })
   expect(() => parseWheelName('a-1.tar.gz')).toThrow("not a wheel's file name")
 })
 

@@ -12,6 +12,7 @@ import {
   torch,
 } from '@vllm-ops/core'
 import { BLOCK_SIZE, LLAMA_3_8B as llama } from '@vllm-ops/llama'
+import { requireClose } from '../kernels/check'
 import { number, percent, table } from '../table'
 import { callOf, cardOf } from './case'
 import { type Baseline, copyMicroseconds, DEVICE, microseconds } from './device-time'
@@ -120,12 +121,8 @@ function check(op: string, args: readonly OpArgument[], cache: Caches, table: Te
     reference.push(...args.slice(first + 3, first + 5), own, last(lengths), ...args.slice(first + 7))
     torch.vllm_ops?.paged_attention_v1?.(...reference)
     const { ulps, absolute } = cardOf(op).tolerance[cache.dtype]
-    const epsilon = cache.dtype === 'bfloat16' ? 2 ** -7 : cache.dtype === 'float16' ? 2 ** -10 : 2 ** -23
-    const difference = torch.aten.abs(torch.aten.sub(last(out).to('float32'), exact))
     // Twice the absolute error, for the float32 kernel that this is compared with has one as well.
-    const allowed = torch.aten.add(torch.aten.mul(torch.aten.abs(exact), ulps * epsilon), 2 * absolute)
-    if (torch.aten.all(torch.aten.le(difference, allowed)).item() !== true)
-      throw new Error(`${op} is up to ${torch.aten.max(difference).item()} off; nothing was measured`)
+    requireClose(op, last(out), exact, { ulps, absolute: 2 * absolute }, cache.dtype)
   })
 }
 

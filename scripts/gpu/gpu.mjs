@@ -44,9 +44,10 @@ async function main() {
       return await run(process.execPath, [CLI, 'doctor'], env)
     case 'conformance': {
       const backend = args.includes('--backend') ? [] : ['--backend', 'cuda']
+      const [mode = 'cases'] = ['repeat', 'calls'].filter((name) => args.includes(`--${name}`))
       return await run(
         process.execPath,
-        [CLI, 'conformance', ...backend, ...report('conformance'), ...args],
+        [CLI, 'conformance', ...backend, ...report(`conformance-${mode}`), ...args],
         env,
       )
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The tests that a package of kernels has to pass, exported as `@vllm-ops/core/testing`.
-export { type Call, CaseRunner, type PreparedCase } from './testing/case-runner'
+export { type Call, type CaseArguments, CaseRunner, type PreparedCase } from './testing/case-runner'
 export {
   type ConformanceOptions,
   conformance,
@@ -9,9 +9,6 @@ export {
   type TestFramework,
 } from './testing/conformance'
 export { SeededRandom } from './testing/random'
-export {
-  type ConformanceReport,
-  type ConformanceResult,
-  type RunOptions,
-  runConformance,
-} from './testing/run'
+export type { ConformanceReport, ConformanceResult } from './testing/recorder'
+export { type RunOptions, runConformance } from './testing/run'
+export { countMemory, repeatCases } from './testing/steadiness'

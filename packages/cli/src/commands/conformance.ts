@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { writeFile } from 'node:fs/promises'
 import type { FloatDType } from '@vllm-ops/core'
-import type { ConformanceReport, ConformanceResult } from '@vllm-ops/core/testing'
+import type { ConformanceReport, ConformanceResult, RunOptions } from '@vllm-ops/core/testing'
 import { type Command, Option } from 'commander'
 import { PACKAGES, requireBackend } from '../backends'
 import { UsageError } from '../errors'
 import { ExitCode } from '../exit-code'
-import { device, nonEmpty } from '../options'
+import { device, integer, nonEmpty } from '../options'
 import { printJson, say } from '../terminal'
 
 interface ConformanceOptions {
@@ -14,6 +14,8 @@ interface ConformanceOptions {
   device?: string
   op?: string[]
   dtype?: FloatDType[]
+  repeat?: number
+  calls?: number
   /** A file, or true for stdout. */
   json?: string | true
 }
@@ -36,6 +38,16 @@ export function addConformance(program: Command): void {
         .choices(DTYPES)
         .argParser<FloatDType[]>((text, before) => repeated(knownDType(text), before)),
     )
+    .addOption(
+      new Option('--repeat <n>', 'run every case n times instead: the same bits each time')
+        .argParser(integer({ min: 2 }))
+        .conflicts('calls'),
+    )
+    .option(
+      '--calls <n>',
+      'make n calls in all instead: what the device has allocated is the same before and after',
+      integer({ min: 1 }),
+    )
     .option('--json [file]', 'write the report to a file too; without a file, print it instead of the table')
     .action(run)
 }
@@ -46,25 +58,31 @@ function knownDType(text: string): FloatDType {
   throw new UsageError(`option '--dtype' is one of ${DTYPES.join(', ')}, not '${text}'`, 'conformance')
 }
 
-async function run({ backend: name, device, op, dtype, json }: ConformanceOptions): Promise<void> {
+async function run(options: ConformanceOptions): Promise<void> {
+  const { backend: name, device = name, op: ops, dtype: dtypes, repeat, calls, json } = options
   const { cards } = await import('@vllm-ops/core')
-  const unknown = op?.find((name) => !cards.some(({ schema }) => schema.startsWith(`${name}(`)))
+  const unknown = ops?.find((op) => !cards.some(({ schema }) => schema.startsWith(`${op}(`)))
   if (unknown !== undefined)
     throw new UsageError(`there is no op '${unknown}': see vllm-ops ops`, 'conformance')
   const backend = await requireBackend(name)
-  const { runConformance } = await import('@vllm-ops/core/testing')
+  const { countMemory, repeatCases, runConformance } = await import('@vllm-ops/core/testing')
+  const what: RunOptions = {
+    ...{ backend, device, onResult: announce },
+    ...(ops ? { ops } : {}),
+    ...(dtypes ? { dtypes } : {}),
+  }
   const began = performance.now()
-  const report = runConformance({
-    backend,
-    device: device ?? name,
-    ...(op ? { ops: op } : {}),
-    ...(dtype ? { dtypes: dtype } : {}),
-    onResult: announce,
-  })
+  const report =
+    repeat !== undefined
+      ? repeatCases({ ...what, times: repeat })
+      : calls !== undefined
+        ? countMemory({ ...what, calls })
+        : runConformance(what)
   const seconds = (performance.now() - began) / 1000
-  if (json === true) printJson({ ...report, seconds })
+  const result = { ...report, seconds, ...(repeat ? { repeat } : {}), ...(calls ? { calls } : {}) }
+  if (json === true) printJson(result)
   else process.stdout.write(`${describe(report)}in ${seconds.toFixed(1)} s\n`)
-  if (typeof json === 'string') await writeFile(json, `${JSON.stringify({ ...report, seconds }, null, 1)}\n`)
+  if (typeof json === 'string') await writeFile(json, `${JSON.stringify(result, null, 1)}\n`)
   if (report.failed > 0) process.exitCode = ExitCode.failure
 }
 

@@ -42,6 +42,8 @@ export interface OpCard<S extends string> {
   readonly exact?: readonly OpArgumentName<S>[]
   /** Written arguments that are working memory of the op: what they hold after a call means nothing. */
   readonly scratch?: readonly OpArgumentName<S>[]
+  /** Why calls with the same input may differ in their last bits; left out where they may not. */
+  readonly varies?: string
   /** The least work that a call is, from its shapes and scalars: what a perfect kernel would compute, read and write. */
   cost(...args: OpArguments<S, CostTypes>): Cost
 }
@@ -117,6 +119,7 @@ export interface AnyCard {
   readonly tolerance: Readonly<Record<FloatDType, Tolerance>>
   readonly exact?: readonly string[]
   readonly scratch?: readonly string[]
+  readonly varies?: string
   check(expect: Expect, ...args: readonly unknown[]): void
   reference(aten: Aten, ...args: readonly unknown[]): unknown
   cases(dtype: FloatDType): Iterable<AnyCase>

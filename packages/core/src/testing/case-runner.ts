@@ -74,6 +74,15 @@ export class CaseRunner {
     })
   }
 
+  /** What makes the arguments of a case on the device: the same ones each time, which the caller frees (`scope`). */
+  maker(testCase: AnyCase, dtype: FloatDType): () => CaseArguments {
+    const memories = this.memories(testCase.args, `${this.schema.name}, ${dtype}, ${testCase.name}`)
+    return () => {
+      const guarded = this.allocate(memories)
+      return { args: this.arguments(testCase.args, guarded), guarded }
+    }
+  }
+
   /** Runs a case; says everything that is wrong. */
   run(prepared: PreparedCase, call: Call): string[] {
     return scope(() => {
@@ -210,6 +219,12 @@ export class CaseRunner {
     }
     return problems
   }
+}
+
+/** The arguments of a call, and the tensors among them by their arguments' names. */
+export interface CaseArguments {
+  readonly args: OpArgument[]
+  readonly guarded: ReadonlyMap<string, GuardedTensor>
 }
 
 /** A case ready to run, as often as there are kernels. */

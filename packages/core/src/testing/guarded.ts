@@ -48,7 +48,8 @@ function positions({ shape, strides }: TensorSpec): Int32Array | undefined {
   return offsets
 }
 
-function bytesOf(array: TypedArray): Uint8Array {
+/** The bytes of an array's elements, without a copy. */
+export function bytesOf(array: TypedArray): Uint8Array {
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength)
 }
 
@@ -150,6 +151,11 @@ export class GuardedTensor {
   /** What is wrong with the memory after a call. */
   check(mayWrite: boolean): string | undefined {
     return scope(() => this.memory.check(bytesOf(this.storage.to({ device: 'cpu' }).data()), mayWrite))
+  }
+
+  /** A copy of all of the memory now. */
+  bytes(): Uint8Array {
+    return scope(() => bytesOf(this.storage.to({ device: 'cpu' }).data()).slice())
   }
 
   /** The elements now. */

@@ -162,13 +162,21 @@ class Launch {
     launch(config, Kernel, std::forward<Arguments>(arguments)...);
   }
 
-  /// Lets a kernel have up to `bytes` of dynamic shared memory.
-  template <typename... Parameters>
-  void allow_shared(void (*kernel)(Parameters...), std::size_t bytes) const {
-    require_success(
-        check_, "the kernel cannot have so much shared memory",
-        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+  /// Lets a kernel have `bytes` of dynamic shared memory, on as many blocks of a multiprocessor as
+  /// fit. Said once for each kernel and device.
+  template <auto Kernel>
+  void allow_shared(std::size_t bytes) const {
+    static std::array<bool, kDevices> said{};  // a race says the same twice
+    bool& done = said[check_.device() % kDevices];
+    if (done) return;
+    const auto set = [&](cudaFuncAttribute attribute, int value) {
+      require_success(
+          check_, "the kernel cannot have so much shared memory",
+          cudaFuncSetAttribute(reinterpret_cast<const void*>(Kernel), attribute, value));
+    };
+    set(cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+    set(cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+    done = true;
   }
 
   cudaStream_t stream() const { return stream_; }

@@ -99,7 +99,7 @@ bool suits_vectors(const CheckedAttention& checked) {
 template <typename T, int kSize>
 void launch_tensor_cores(const Launch& launch, const AttentionKernel& call, unsigned blocks) {
   using B = TensorCoreBlock<kSize>;
-  launch.allow_shared(attend_tensor_cores<T, kSize>, B::kShared);
+  launch.allow_shared<attend_tensor_cores<T, kSize>>(B::kShared);
   launch.with_shared(attend_tensor_cores<T, kSize>, blocks, 32 * B::kWarps, B::kShared, call);
 }
 

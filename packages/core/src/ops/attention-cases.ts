@@ -265,11 +265,13 @@ export function* rejects(dtype: FloatDType) {
   yield {
     name: 'a block behind the cache',
     argument: 'block_tables' as const,
+    wrongValues: true as const,
     args: { ...good, block_tables: int32([2, 3], 0, 0, 0, 1, 5, 0) },
   }
   yield {
     name: 'a negative block',
     argument: 'block_tables' as const,
+    wrongValues: true as const,
     args: { ...good, block_tables: int32([2, 3], 0, 0, 0, 1, -1, 0) },
   }
   yield {
@@ -285,16 +287,19 @@ export function* rejects(dtype: FloatDType) {
   yield {
     name: 'a length beyond the table',
     argument: ['seq_lens', 'block_tables'] as const,
+    wrongValues: true as const,
     args: { ...good, seq_lens: int32([2], 5, 49), max_seq_len: 49 },
   }
   yield {
     name: 'a length above the maximum',
     argument: ['seq_lens', 'max_seq_len'] as const,
+    wrongValues: true as const,
     args: { ...good, max_seq_len: 16 },
   }
   yield {
     name: 'a negative length',
     argument: 'seq_lens' as const,
+    wrongValues: true as const,
     args: { ...good, seq_lens: int32([2], 5, -1) },
   }
   yield {

@@ -200,12 +200,21 @@ function compareSchemas(backend: Backend, library: string): void {
     )
 }
 
-/** Every op has a kernel at the backend's dispatch key, or a reason why not. */
+/**
+ * Where a backend registers its kernel of an op: at its own dispatch key, or at the composite one if the op takes no tensor, so that
+ * there is no device to dispatch on.
+ */
+export function kernelKey({ dispatchKey }: Backend, schema: string): string {
+  const takesTensors = /\bTensor\b/.test(schema.slice(0, schema.indexOf(') -> ')))
+  return takesTensors ? dispatchKey : 'CompositeExplicitAutograd'
+}
+
+/** Every op has a kernel where the backend registers it, or a reason why not. */
 function requireKernels(backend: Backend): void {
   const missing = cards
+    .filter(({ schema }) => backend.unsupported?.[nameOf(schema)] === undefined)
+    .filter(({ schema }) => !hasKernel(`${NAMESPACE}::${nameOf(schema)}`, kernelKey(backend, schema)))
     .map(({ schema }) => nameOf(schema))
-    .filter((name) => backend.unsupported?.[name] === undefined)
-    .filter((name) => !hasKernel(`${NAMESPACE}::${name}`, backend.dispatchKey))
   if (missing.length > 0)
     throw new VllmOpsError(
       'E_BACKEND_VERSION',

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-export { type Backend, type BackendStatus, backends, type UseOptions, use } from './backend'
+export { type Backend, type BackendStatus, backends, kernelKey, type UseOptions, use } from './backend'
 export { type CaptureOptions, canCapture, capture, Graph } from './capture'
 export {
   accelerator,

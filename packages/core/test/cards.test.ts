@@ -20,7 +20,7 @@ function argumentsOf({ schema }: AnyCard) {
 }
 
 function specsOf({ args }: AnyCase) {
-  return Object.values(args).filter((value) => typeof value === 'object' && value !== null)
+  return Object.values(args).flatMap((value) => (typeof value === 'object' && value !== null ? value : []))
 }
 
 describe('the cards', () => {

@@ -16,13 +16,24 @@ const { version } = createRequire(import.meta.url)('../package.json') as { versi
 /** Kept for the life of the process: the dispatcher calls its kernels. */
 let library: Library | undefined
 
+function nameOf({ schema }: AnyCard): string {
+  return schema.slice(0, schema.indexOf('('))
+}
+
 function register(): void {
   if (library) return
   const made = new Library(NAMESPACE, 'IMPL')
   for (const card of cards)
-    made.impl(card.schema.slice(0, card.schema.indexOf('(')), kernelOf(card), 'CompositeExplicitAutograd')
+    if (card.reference) made.impl(nameOf(card), kernelOf(card), 'CompositeExplicitAutograd')
   library = made
 }
+
+/** Ops without a definition in aten ops. */
+const unsupported = Object.fromEntries(
+  cards
+    .filter(({ reference }) => !reference)
+    .map((card) => [nameOf(card), 'it tells a property of the device, which no tensor op does']),
+)
 
 /** The arguments are checked before anything is written, since aten would broadcast or resize some that no kernel takes. */
 function kernelOf(card: AnyCard): (...args: OpArgument[]) => OpArgument {
@@ -42,5 +53,11 @@ function kernelOf(card: AnyCard): (...args: OpArgument[]) => OpArgument {
  * use(reference)
  * ```
  */
-const reference: Backend = { name: 'reference', dispatchKey: 'CompositeExplicitAutograd', version, register }
+const reference: Backend = {
+  name: 'reference',
+  dispatchKey: 'CompositeExplicitAutograd',
+  version,
+  unsupported,
+  register,
+}
 export default reference

@@ -26,23 +26,29 @@ function fake({ shape, dtype }: TensorSpec): Tensor {
 function fakes(names: readonly string[], { args }: AnyCase) {
   return names.map((name) => {
     const value = args[name] ?? null
-    return typeof value === 'object' && value !== null ? fake(value) : value
+    if (typeof value !== 'object' || value === null) return value
+    return 'dtype' in value ? fake(value) : value.map(fake)
   })
 }
 
 describe('on the meta device', () => {
-  it.each(cards)('$schema takes every case and leaves shapes alone', (card) => {
-    const { name, arguments: args } = parseSchema(card.schema)
-    for (const testCase of card.cases('bfloat16')) {
-      const values = fakes(
-        args.map((argument) => argument.name),
-        testCase,
-      )
-      const shapes = values.map((value) => (value instanceof Tensor ? value.shape : undefined))
-      torch.vllm_ops?.[name]?.(...values)
-      expect(values.map((value) => (value instanceof Tensor ? value.shape : undefined))).toEqual(shapes)
-    }
-  })
+  it.each(cards.filter(({ reference }) => reference))(
+    '$schema takes every case and leaves shapes alone',
+    (card) => {
+      const { name, arguments: args } = parseSchema(card.schema)
+      for (const testCase of card.cases('bfloat16')) {
+        const values = fakes(
+          args.map((argument) => argument.name),
+          testCase,
+        )
+        const shapes = values.flat().map((value) => (value instanceof Tensor ? value.shape : undefined))
+        torch.vllm_ops?.[name]?.(...values)
+        expect(values.flat().map((value) => (value instanceof Tensor ? value.shape : undefined))).toEqual(
+          shapes,
+        )
+      }
+    },
+  )
 
   it('ggml_dequantize tells the shape and the dtype of its result', () => {
     const W = empty([3 * 2 * 20], { dtype: 'uint8', device: 'meta' })

@@ -28,7 +28,7 @@ export function addOps(program: Command): void {
 }
 
 async function listReports(namespace: string): Promise<OpReport[]> {
-  const [{ hasKernel, listOps }, { startBackends }] = await Promise.all([
+  const [{ hasKernel, kernelKey, listOps }, { startBackends }] = await Promise.all([
     import('@vllm-ops/core'),
     import('../backends'),
   ])
@@ -38,7 +38,7 @@ async function listReports(namespace: string): Promise<OpReport[]> {
   )
   const reports = listOps(namespace).map(({ name, overload, schema }): OpReport => {
     const opName = overload === '' ? name : `${name}.${overload}`
-    const backends = ready.map((backend) => [backend.name, hasKernel(opName, backend.dispatchKey)])
+    const backends = ready.map((backend) => [backend.name, hasKernel(opName, kernelKey(backend, schema))])
     return { name: opName, schema, backends: Object.fromEntries(backends) }
   })
   return reports.sort((a, b) => (a.name < b.name ? -1 : 1))

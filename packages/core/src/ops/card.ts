@@ -29,9 +29,10 @@ export interface OpCard<S extends string> {
   check(expect: Expect, ...args: OpArguments<S>): void
   /**
    * The definition, in aten ops: runs on any device, fake ones included, and computes in float64 where its inputs are float64,
-   * else in float32. Results are rounded once, when they are copied into the output.
+   * else in float32. Results are rounded once, when they are copied into the output. Absent where the result is a property of the
+   * device, which aten cannot tell: its cases say what it may be.
    */
-  reference(aten: Aten, ...args: OpArguments<S>): OpResult<S>
+  reference?(aten: Aten, ...args: OpArguments<S>): OpResult<S>
   /** Calls that must work, for one dtype of the activations. The same sequence each time. */
   cases(dtype: FloatDType): Iterable<OpCase<S>>
   /** Calls that must throw an ArgumentError naming the argument, and write nothing. */
@@ -44,6 +45,8 @@ export interface OpCard<S extends string> {
   readonly scratch?: readonly OpArgumentName<S>[]
   /** Why calls with the same input may differ in their last bits; left out where they may not. */
   readonly varies?: string
+  /** Tensors that may lie on another device than the first one. */
+  readonly anyDevice?: readonly OpArgumentName<S>[]
   /** The least work that a call is, from its shapes and scalars: what a perfect kernel would compute, read and write. */
   cost(...args: OpArguments<S, CostTypes>): Cost
 }
@@ -61,6 +64,8 @@ export interface OpCase<S extends string> {
    * write nothing.
    */
   readonly mayRefuse?: OpArgumentName<S> | readonly OpArgumentName<S>[]
+  /** For an op that returns a number and has no reference: the least and the most that it may be. */
+  readonly returns?: readonly [least: number, most: number]
 }
 
 /** A call that must be refused. */
@@ -70,6 +75,11 @@ export interface OpRejection<S extends string> {
   readonly args: OpArgumentsByName<S, CaseTypes>
   /** The argument to blame; several where it is a matter of taste which of two that disagree is the wrong one. */
   readonly argument: OpArgumentName<S> | readonly OpArgumentName<S>[]
+  /**
+   * Wrong are values in a tensor, which only the CPU sees without waiting for the device: kernels elsewhere may pass over them
+   * instead of refusing the call, but may neither read nor write outside their tensors.
+   */
+  readonly wrongValues?: true
 }
 
 /** A result r for an exact value e is right if `|r - e| <= ulps * ulp(e) + absolute`, with the ulp of the result's dtype at e. */
@@ -120,8 +130,9 @@ export interface AnyCard {
   readonly exact?: readonly string[]
   readonly scratch?: readonly string[]
   readonly varies?: string
+  readonly anyDevice?: readonly string[]
   check(expect: Expect, ...args: readonly unknown[]): void
-  reference(aten: Aten, ...args: readonly unknown[]): unknown
+  reference?(aten: Aten, ...args: readonly unknown[]): unknown
   cases(dtype: FloatDType): Iterable<AnyCase>
   rejects(dtype: FloatDType): Iterable<AnyRejection>
   cost(...args: readonly unknown[]): Cost
@@ -132,6 +143,7 @@ export interface AnyCase {
   readonly name: string
   readonly args: Readonly<Record<string, CaseValue>>
   readonly mayRefuse?: string | readonly string[]
+  readonly returns?: readonly [least: number, most: number]
 }
 
 /** A call of any op that must be refused. */
@@ -139,10 +151,11 @@ export interface AnyRejection {
   readonly name: string
   readonly args: Readonly<Record<string, CaseValue>>
   readonly argument: string | readonly string[]
+  readonly wrongValues?: true
 }
 
 /** An argument in a case. */
-export type CaseValue = TensorSpec | number | boolean | string | null
+export type CaseValue = TensorSpec | readonly TensorSpec[] | number | boolean | string | null
 
 /** Declares an op. The literal type of `schema` decides the types of everything else. */
 export function defineOp<const S extends string>(card: OpCard<S>): OpCard<S> {

@@ -24,6 +24,8 @@ export interface TensorSpec {
   readonly strides?: readonly number[]
   /** How many elements the first one lies behind a 64-byte boundary. */
   readonly offset?: number
+  /** For a tensor that lies in the CPU's memory wherever the others are. */
+  readonly device?: 'cpu'
 }
 
 /** Where a tensor's elements lie. */

@@ -6,6 +6,7 @@ import {
   type FloatDType,
   floatDTypes,
   hasKernel,
+  kernelKey,
   type OpArgument,
   torch,
   use,
@@ -82,9 +83,9 @@ function declare(card: AnyCard, { backend, device, isas, dtypes, describe, it, a
   const runner = new CaseRunner(card, device)
   const opName = `${NAMESPACE}::${runner.schema.name}`
   const call = callOf(runner.schema.name)
+  const key = kernelKey(backend, card.schema)
   const own = (isa: string, test: () => readonly string[]) => () => {
-    if (!hasKernel(opName, backend.dispatchKey))
-      throw new Error(`${opName} has no ${backend.dispatchKey} kernel`)
+    if (!hasKernel(opName, key)) throw new Error(`${opName} has no ${key} kernel`)
     if (isas.current() !== isa) isas.set(isa)
     const problems = test()
     if (isas.current() !== isa) throw new Error(`ran on ${isas.current()}, asked for ${isa}`)
@@ -129,7 +130,7 @@ function declare(card: AnyCard, { backend, device, isas, dtypes, describe, it, a
 function expectUnsupported(card: AnyCard, reason: string, { backend, device, isas, dtypes }: Resolved): void {
   const runner = new CaseRunner(card, device)
   const opName = `${NAMESPACE}::${runner.schema.name}`
-  if (!hasKernel(opName, backend.dispatchKey)) return
+  if (!hasKernel(opName, kernelKey(backend, card.schema))) return
   const call = callOf(runner.schema.name)
   for (const isa of isas.names) {
     isas.set(isa)

@@ -99,10 +99,10 @@ export class GuardedMemory {
 
   /** A fresh tensor with these contents. */
   allocate(device: string): GuardedTensor {
-    const { shape, dtype, strides } = this.spec
+    const { shape, dtype, strides, device: own = device } = this.spec
     const local = empty([this.length], { dtype })
     bytesOf(local.data()).set(this.before)
-    const storage = device === 'cpu' ? local : local.to({ device })
+    const storage = own === 'cpu' ? local : local.to({ device: own })
     const dense = strides ?? shape.map((_, i) => product(shape.slice(i + 1)))
     const view = torch.aten.as_strided!(storage, shape, dense, this.first)
     return new GuardedTensor(this, storage, view)

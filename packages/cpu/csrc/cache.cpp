@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Launcher of the writes into the paged key and value caches.
+// Launchers of the writes into the paged key and value caches. In FlashAttention's layout a token's
+// heads lie side by side, so that writing them is copying a row as it is.
 
 #include <vllm_ops/check.h>
+#include <vllm_ops/flash_cache.h>
 #include <vllm_ops/kernel.h>
 #include <vllm_ops/paged_cache.h>
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "isa.h"
@@ -100,5 +103,34 @@ void reshape_and_cache(const Tensor& key, const Tensor& value, Tensor& key_cache
     write.template operator()<uint32_t>();
 }
 VLLM_OPS_KERNEL(CPU, reshape_and_cache, reshape_and_cache)
+
+void reshape_and_cache_flash(const Tensor& key, const Tensor& value, Tensor& key_cache,
+                             Tensor& value_cache, const Tensor& slot_mapping,
+                             std::string_view kv_cache_dtype) {
+  constexpr Check check("reshape_and_cache_flash");
+  const View k = check.input("key", key), v = check.input("value", value);
+  const View slots = check.input("slot_mapping", slot_mapping);
+  const MutableView kc = check.output("key_cache", key_cache),
+                    vc = check.output("value_cache", value_cache);
+  const FlashWrite write = check_flash_write(check, k, v, kc, vc, slots, kv_cache_dtype);
+  check.values<int64_t>(slots, std::numeric_limits<int64_t>::min(), write.slots() - 1);
+  if (k.numel() == 0) return;
+
+  const auto row = static_cast<std::size_t>(write.row_bytes);
+  const auto copy = [&](const FlashCopy& part, int64_t token, int64_t slot) {
+    std::memcpy(part.cache + slot / write.block_size * part.block_stride +
+                    slot % write.block_size * part.slot_stride,
+                part.rows + token * part.row_stride, row);
+  };
+  parallel_for_bytes(k.size(0), 4 * write.row_bytes, [&](int64_t begin, int64_t end) {
+    for (int64_t token = begin; token < end; ++token) {
+      const int64_t slot = slots.as<int64_t>()[token];
+      if (slot < 0) continue;
+      copy(write.key, token, slot);
+      copy(write.value, token, slot);
+    }
+  });
+}
+VLLM_OPS_KERNEL(CPU, reshape_and_cache_flash, reshape_and_cache_flash)
 
 }  // namespace vllm_ops::cpu

@@ -19,7 +19,17 @@ const library = fileURLToPath(new URL('../build/Release/vllm_ops_cpu.so', import
  * use(cpu)
  * ```
  */
-const cpu: Backend = { name: 'cpu', dispatchKey: 'CPU', version, library, register: requireIsa }
+const cpu: Backend = {
+  name: 'cpu',
+  dispatchKey: 'CPU',
+  version,
+  library,
+  unsupported: {
+    get_device_attribute: 'it is about a GPU',
+    get_max_shared_memory_per_block_device_attribute: 'it is about a GPU',
+  },
+  register: requireIsa,
+}
 export default cpu
 
 /** The instruction set whose kernels run: `baseline`, `avx2`, `avx512`, …. */

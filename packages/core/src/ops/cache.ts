@@ -7,6 +7,9 @@ import { checkCaches, packing } from './paged'
 
 const COPY = { ulps: 0, absolute: 0, reason: 'a copy' }
 
+/** What a copy may not touch up. */
+const SPECIAL = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, -0, 2 ** -24]
+
 /** `cache` [slots, …] with the row `slots[i]` replaced by `rows[i]`; a negative slot replaces none. */
 function withRows(aten: Aten, cache: Tensor, slots: Tensor, rows: Tensor): Tensor {
   const count = cache.shape[0] ?? 0
@@ -132,13 +135,7 @@ export const reshape_and_cache = defineOp({
         value_cache: { ...good.value_cache, offset: 1 },
       },
     }
-    const special = filled([5, 2, 64], dtype, [
-      Number.NaN,
-      Number.POSITIVE_INFINITY,
-      Number.NEGATIVE_INFINITY,
-      -0,
-      2 ** -24,
-    ])
+    const special = filled([5, 2, 64], dtype, SPECIAL)
     yield { name: 'infinities and NaN', args: { ...good, key: special, value: special } }
     yield {
       name: 'blocks of the caches apart',
@@ -157,8 +154,18 @@ export const reshape_and_cache = defineOp({
       ...good,
       slot_mapping: filled([values.length], 'int64', values),
     })
-    yield { name: 'a slot behind the cache', argument: 'slot_mapping', args: slots(0, 64, 1) }
-    yield { name: 'a slot far behind the cache', argument: 'slot_mapping', args: slots(0, 2 ** 50, 1) }
+    yield {
+      name: 'a slot behind the cache',
+      wrongValues: true,
+      argument: 'slot_mapping',
+      args: slots(0, 64, 1),
+    }
+    yield {
+      name: 'a slot far behind the cache',
+      wrongValues: true,
+      argument: 'slot_mapping',
+      args: slots(0, 2 ** 50, 1),
+    }
     yield { name: 'more slots than tokens', argument: ['slot_mapping', 'key'], args: slots(0, 1, 2, 3) }
     yield {
       name: 'slots of 32 bits',
@@ -218,6 +225,178 @@ export const reshape_and_cache = defineOp({
       name: 'a value cache of another dtype',
       argument: 'value_cache',
       args: { ...good, value_cache: input([4, 2, 64, 16], otherDType(dtype)) },
+    }
+    yield {
+      name: 'an unknown cache dtype',
+      argument: 'kv_cache_dtype',
+      args: { ...good, kv_cache_dtype: 'int3' },
+    }
+  },
+
+  tolerance: { float32: COPY, float16: COPY, bfloat16: COPY },
+  exact: ['key_cache', 'value_cache'],
+
+  cost: (key, value, _keyCache, _valueCache, slotMapping) => ({
+    flops: 0,
+    bytes: 2 * bytes(key, value) + bytes(slotMapping),
+  }),
+})
+
+function flashCall(dtype: FloatDType, shape: CacheShape, layouts: { key?: Layout; value?: Layout } = {}) {
+  const { slots, blocks = 4, heads = 2, headSize = 64, blockSize = 16 } = shape
+  return {
+    key: input([slots.length, heads, headSize], dtype, layouts.key),
+    value: input([slots.length, heads, headSize], dtype, layouts.value),
+    key_cache: input([blocks, blockSize, heads, headSize], dtype),
+    value_cache: input([blocks, blockSize, heads, headSize], dtype),
+    slot_mapping: filled([slots.length], 'int64', slots),
+    kv_cache_dtype: 'auto',
+  }
+}
+
+/**
+ * {@link reshape_and_cache} for caches in the layout of FlashAttention, where the heads of a token lie side by side; vLLM's
+ * `reshape_and_cache_flash`.
+ *
+ * - `key`, `value` [tokens, heads, head_size]: float32, float16 or bfloat16; each with any stride between tokens.
+ * - `key_cache`, `value_cache` [blocks, block_size, heads, head_size], of the dtype of `key`: halves of one [blocks, 2, …] tensor or
+ *   tensors of their own; blocks and tokens at any stride.
+ * - `slot_mapping` [tokens]: int64, no slot twice; a negative slot is skipped.
+ * - `kv_cache_dtype` 'auto'.
+ */
+export const reshape_and_cache_flash = defineOp({
+  // biome-ignore format: CMake reads it as one line
+  schema: 'reshape_and_cache_flash(Tensor key, Tensor value, Tensor(a0!) key_cache, Tensor(a1!) value_cache, Tensor slot_mapping, str kv_cache_dtype) -> ()',
+
+  check(expect, key, value, keyCache, valueCache, slotMapping, kvCacheDType) {
+    expect.that('kv_cache_dtype', kvCacheDType, kvCacheDType === 'auto', "'auto'")
+    expect.floating('key', key)
+    expect.rank('key', key, 3)
+    const [tokens = 0, heads = 0, headSize = 0] = key.shape
+    expect.dtype('value', value, key.dtype)
+    expect.shape('value', value, ...key.shape)
+    expect.dtype('key_cache', keyCache, key.dtype)
+    expect.rank('key_cache', keyCache, 4)
+    const [blocks = 0, blockSize = 0] = keyCache.shape
+    expect.shape('key_cache', keyCache, blocks, blockSize, heads, headSize)
+    expect.dtype('value_cache', valueCache, key.dtype)
+    expect.shape('value_cache', valueCache, ...keyCache.shape)
+    expect.dtype('slot_mapping', slotMapping, 'int64')
+    expect.shape('slot_mapping', slotMapping, tokens)
+    expect.range('slot_mapping', slotMapping, Number.NEGATIVE_INFINITY, blocks * blockSize - 1)
+  },
+
+  reference(aten, key, value, keyCache, valueCache, slotMapping) {
+    for (const [rows, cache] of [
+      [key, keyCache],
+      [value, valueCache],
+    ] as const) {
+      const [blocks = 0, blockSize = 0, ...row] = cache.shape
+      const slots = cache.reshape([blocks * blockSize, ...row])
+      aten('copy_', cache, withRows(aten, slots, slotMapping, rows).reshape(cache.shape))
+    }
+  },
+
+  *cases(dtype) {
+    const call = flashCall
+    for (const headSize of [1, 7, 64, 80, 120, 128, 256])
+      yield { name: `heads of ${headSize}`, args: call(dtype, { slots: scattered(5, 64), headSize }) }
+    for (const blockSize of [1, 3, 16, 256])
+      yield {
+        name: `blocks of ${blockSize}`,
+        args: call(dtype, { slots: scattered(4, 4 * blockSize), blockSize }),
+      }
+    for (const heads of [1, 3, 8])
+      yield { name: `${heads} heads`, args: call(dtype, { slots: scattered(5, 64), heads }) }
+    yield { name: 'no tokens', args: call(dtype, { slots: [] }) }
+    yield { name: 'skipped tokens', args: call(dtype, { slots: [5, -1, 17, -1, -9, 63, -(2 ** 40)] }) }
+    yield { name: 'every slot', args: call(dtype, { slots: scattered(64, 64) }) }
+    yield { name: '1025 tokens', args: call(dtype, { slots: scattered(1025, 1040), blocks: 65, heads: 3 }) }
+    yield {
+      name: 'parts of a fused projection',
+      args: call(dtype, { slots: scattered(5, 64) }, { key: rowsOf(512), value: rowsOf(512) }),
+    }
+    yield {
+      name: 'keys and values at strides of their own, misaligned',
+      args: call(
+        dtype,
+        { slots: scattered(5, 64) },
+        { key: { ...rowsOf(129), offset: 1 }, value: { ...rowsOf(131), offset: 3 } },
+      ),
+    }
+    const good = call(dtype, { slots: scattered(5, 64) })
+    const caches = (layout: Layout) => ({
+      ...good,
+      key_cache: { ...good.key_cache, ...layout },
+      value_cache: { ...good.value_cache, ...layout },
+    })
+    yield { name: 'caches misaligned', args: caches({ offset: 1 }) }
+    yield { name: 'halves of one cache', args: caches(apart(good.key_cache.shape, 16 * 128)) }
+    yield { name: 'tokens of the caches apart', args: caches({ strides: [16 * 131, 131, 64, 1] }) }
+    yield {
+      name: 'heads of the caches apart',
+      mayRefuse: ['key_cache', 'value_cache'],
+      args: caches({ strides: [16 * 144, 144, 72, 1] }),
+    }
+    const special = filled([5, 2, 64], dtype, SPECIAL)
+    yield { name: 'infinities and NaN', args: { ...good, key: special, value: special } }
+  },
+
+  *rejects(dtype) {
+    const good = flashCall(dtype, { slots: [0, 17, 63] })
+    const slots = (...values: number[]) => ({
+      ...good,
+      slot_mapping: filled([values.length], 'int64', values),
+    })
+    yield {
+      name: 'a slot behind the cache',
+      wrongValues: true,
+      argument: 'slot_mapping',
+      args: slots(0, 64, 1),
+    }
+    yield {
+      name: 'a slot far behind the cache',
+      wrongValues: true,
+      argument: 'slot_mapping',
+      args: slots(0, 2 ** 50, 1),
+    }
+    yield { name: 'more slots than tokens', argument: ['slot_mapping', 'key'], args: slots(0, 1, 2, 3) }
+    yield {
+      name: 'slots of 32 bits',
+      argument: 'slot_mapping',
+      args: { ...good, slot_mapping: filled([3], 'int32', [1]) },
+    }
+    yield { name: 'float64 keys', argument: 'key', args: { ...good, key: input([3, 2, 64], 'float64') } }
+    yield {
+      name: 'values of another dtype',
+      argument: 'value',
+      args: { ...good, value: input([3, 2, 64], otherDType(dtype)) },
+    }
+    yield { name: 'keys of two dimensions', argument: 'key', args: { ...good, key: input([3, 128], dtype) } }
+    yield {
+      name: 'fewer values than keys',
+      argument: 'value',
+      args: { ...good, value: input([2, 2, 64], dtype) },
+    }
+    yield {
+      name: 'smaller heads in the cache',
+      argument: 'key_cache',
+      args: { ...good, key_cache: input([4, 16, 2, 32], dtype) },
+    }
+    yield {
+      name: 'a key cache packed for paged attention',
+      argument: 'key_cache',
+      args: { ...good, key_cache: input([4, 2, 8, 16, 8], dtype) },
+    }
+    yield {
+      name: 'fewer value blocks',
+      argument: 'value_cache',
+      args: { ...good, value_cache: input([3, 16, 2, 64], dtype) },
+    }
+    yield {
+      name: 'a value cache of another dtype',
+      argument: 'value_cache',
+      args: { ...good, value_cache: input([4, 16, 2, 64], otherDType(dtype)) },
     }
     yield {
       name: 'an unknown cache dtype',

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import * as activation from './activation'
 import * as attention from './attention'
+import * as blocks from './blocks'
 import * as cache from './cache'
 import type { AnyCard } from './card'
+import * as device from './device'
 import * as gguf from './gguf'
 import * as layernorm from './layernorm'
 import * as linear from './linear'
@@ -27,7 +29,7 @@ export {
 export type { Fill, Random, TensorSpec } from './case'
 
 /** The cards by family: ops that share a definition, and a file of the same name in every package. */
-export const families = { activation, layernorm, rotary, cache, attention, linear, gguf }
+export const families = { activation, layernorm, rotary, cache, blocks, attention, linear, gguf, device }
 
 /** Every card by its op's name. */
 export const cardsByName = {
@@ -35,9 +37,11 @@ export const cardsByName = {
   ...layernorm,
   ...rotary,
   ...cache,
+  ...blocks,
   ...attention,
   ...linear,
   ...gguf,
+  ...device,
 }
 
 /** Every card, in the order of the families. */

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Tensor } from '../tensor'
-import { type Aten, defineOp, type FloatDType, type TensorShape } from './card'
-import { type Fill, filled, gapped, input, integers, type Layout, otherDType, type TensorSpec } from './case'
+import { type Aten, type Cost, defineOp, type TensorShape } from './card'
+import type { Expect } from './expect'
 import { bytes, product, roundedOnce, wide, width } from './math'
+import { batchedRotaryCases, batchedRotaryRejects, rotaryCases, rotaryRejects } from './rotary-cases'
 
 /** The heads of `states`, which holds `tokens` of them: [..., heads, head_size] or [..., heads * head_size]. */
 function headsOf(positions: TensorShape, states: TensorShape, headSize: number): number {
@@ -26,39 +27,79 @@ function turned(aten: Aten, states: Tensor, cos: Tensor, sin: Tensor, isNeox: bo
   return aten('cat', [pairs, rest], -1)
 }
 
-interface RotaryShape {
-  readonly tokens: readonly number[]
-  readonly headSize: number
-  readonly rotDim?: number
-  readonly heads?: number
-  readonly kvHeads?: number
-  readonly isNeox?: boolean
-  /** Whether heads are a dimension of their own. */
-  readonly split?: boolean
+/** What both ops demand of their arguments, but for the values of the positions. */
+function checkRotary(
+  expect: Expect,
+  positions: Tensor,
+  query: Tensor,
+  key: Tensor,
+  headSize: number | bigint,
+  cosSinCache: Tensor,
+): void {
+  const size = Number(headSize)
+  expect.that('head_size', headSize, size > 0, 'a positive number')
+  expect.dtype('positions', positions, 'int64')
+  expect.rank('positions', positions, 1, 2)
+  expect.floating('query', query)
+  const tokens = positions.shape
+  for (const [name, states] of [
+    ['query', query],
+    ['key', key],
+  ] as const) {
+    expect.dtype(name, states, query.dtype)
+    expect.rank(name, states, tokens.length + 1, tokens.length + 2)
+    const same = tokens.every((count, i) => states.shape[i] === count)
+    expect.that(
+      name,
+      states,
+      same,
+      `the tokens of 'positions', [${tokens.join(', ')}], in the first dimensions`,
+    )
+    const heads = states.ndim === tokens.length + 2 ? width(states) === size : width(states) % size === 0
+    expect.that(name, states, heads, `heads of ${size} elements`)
+  }
+  expect.dtype('cos_sin_cache', cosSinCache, query.dtype)
+  expect.rank('cos_sin_cache', cosSinCache, 2)
+  const rotDim = width(cosSinCache)
+  expect.that(
+    'cos_sin_cache',
+    cosSinCache,
+    rotDim % 2 === 0 && rotDim <= size,
+    `an even width of at most ${size}`,
+  )
 }
 
-const MAX_POSITION = 37
-
-/** `[pos, rot_dim]`: cosines, then sines, of angles that no two positions or pairs share. */
-function angles(rotDim: number): Fill {
-  return (index) => {
-    const position = Math.floor(index / rotDim)
-    const column = index % rotDim
-    const angle = position * 10 ** (-(column % (rotDim / 2)) / rotDim) + 0.1
-    return column < rotDim / 2 ? Math.cos(angle) : Math.sin(angle)
+/** Turns the heads of `query` and `key` in place, those of each token by the row of `cosSinCache` that `rows` tells. */
+function rotate(
+  aten: Aten,
+  rows: Tensor,
+  states: readonly Tensor[],
+  headSize: number | bigint,
+  cosSinCache: Tensor,
+  isNeox: boolean,
+): void {
+  const size = Number(headSize)
+  const tokens = rows.numel
+  const angles = aten('index.Tensor', wide(cosSinCache), [rows.reshape([tokens])])
+  const [cos, sin] = aten<[Tensor, Tensor]>('chunk', angles.reshape([tokens, 1, width(cosSinCache)]), 2, -1)
+  for (const heads of states) {
+    const shape = [tokens, headsOf(rows, heads, size), size]
+    aten('copy_', heads, turned(aten, wide(heads).reshape(shape), cos, sin, isNeox).reshape(heads.shape))
   }
 }
 
-function call(dtype: FloatDType, shape: RotaryShape, layouts: { query?: Layout; key?: Layout } = {}) {
-  const { tokens, headSize, rotDim = headSize, heads = 4, kvHeads = 2, isNeox = true, split = false } = shape
-  const states = (count: number) => [...tokens, ...(split ? [count, headSize] : [count * headSize])]
+const ROTARY_TOLERANCE = roundedOnce({
+  ulps: 1,
+  absolute: 2 ** -21,
+  reason: 'two products and their sum, which may cancel: an ulp of the largest product, |x| < 8',
+})
+
+function costOf(positions: TensorShape, query: TensorShape, key: TensorShape, cache: TensorShape): Cost {
+  // A row of the cache per token, unless the whole cache is less.
+  const rows = product(positions.shape) * bytes({ dtype: cache.dtype, shape: [width(cache)] })
   return {
-    positions: filled(tokens, 'int64', integers(0, MAX_POSITION)),
-    query: input(states(heads), dtype, layouts.query),
-    key: input(states(kvHeads), dtype, layouts.key),
-    head_size: headSize,
-    cos_sin_cache: filled([MAX_POSITION, rotDim], dtype, angles(rotDim)),
-    is_neox: isNeox,
+    flops: 3 * (product(query.shape) + product(key.shape)),
+    bytes: bytes(positions) + 2 * bytes(query, key) + Math.min(bytes(cache), rows),
   }
 }
 
@@ -78,197 +119,72 @@ export const rotary_embedding = defineOp({
   schema: 'rotary_embedding(Tensor positions, Tensor(a0!) query, Tensor(a1!) key, int head_size, Tensor cos_sin_cache, bool is_neox) -> ()',
 
   check(expect, positions, query, key, headSize, cosSinCache) {
-    const size = Number(headSize)
-    expect.that('head_size', headSize, size > 0, 'a positive number')
-    expect.dtype('positions', positions, 'int64')
-    expect.rank('positions', positions, 1, 2)
-    expect.floating('query', query)
-    const tokens = positions.shape
-    for (const [name, states] of [
-      ['query', query],
-      ['key', key],
-    ] as const) {
-      expect.dtype(name, states, query.dtype)
-      expect.rank(name, states, tokens.length + 1, tokens.length + 2)
-      const same = tokens.every((count, i) => states.shape[i] === count)
-      expect.that(
-        name,
-        states,
-        same,
-        `the tokens of 'positions', [${tokens.join(', ')}], in the first dimensions`,
-      )
-      const heads = states.ndim === tokens.length + 2 ? width(states) === size : width(states) % size === 0
-      expect.that(name, states, heads, `heads of ${size} elements`)
-    }
-    expect.dtype('cos_sin_cache', cosSinCache, query.dtype)
-    expect.rank('cos_sin_cache', cosSinCache, 2)
-    const rotDim = width(cosSinCache)
-    expect.that(
-      'cos_sin_cache',
-      cosSinCache,
-      rotDim % 2 === 0 && rotDim <= size,
-      `an even width of at most ${size}`,
-    )
+    checkRotary(expect, positions, query, key, headSize, cosSinCache)
     expect.range('positions', positions, 0, (cosSinCache.shape[0] ?? 0) - 1)
   },
 
   reference(aten, positions, query, key, headSize, cosSinCache, isNeox) {
-    const tokens = positions.numel
-    const rows = aten('index.Tensor', wide(cosSinCache), [positions.reshape([tokens])]).reshape([
-      tokens,
-      1,
-      width(cosSinCache),
-    ])
-    const [cos, sin] = aten<[Tensor, Tensor]>('chunk', rows, 2, -1)
-    for (const states of [query, key]) {
-      const shape = [tokens, headsOf(positions, states, Number(headSize)), Number(headSize)]
-      aten('copy_', states, turned(aten, wide(states).reshape(shape), cos, sin, isNeox).reshape(states.shape))
+    rotate(aten, positions, [query, key], headSize, cosSinCache, isNeox)
+  },
+
+  cases: rotaryCases,
+
+  rejects: rotaryRejects,
+
+  tolerance: ROTARY_TOLERANCE,
+
+  cost: (positions, query, key, _headSize, cosSinCache) => costOf(positions, query, key, cosSinCache),
+})
+
+/**
+ * {@link rotary_embedding} for batches whose sequences have contexts scaled by factors of their own: one cache holds the rows of every
+ * factor, and a token's row is its position plus `cos_sin_cache_offsets[token]`; vLLM's `batched_rotary_embedding`.
+ *
+ * - `positions`, `query`, `key`, `head_size`, `cos_sin_cache` and `is_neox` as in {@link rotary_embedding}; positions and offsets may be
+ *   negative as long as their sum is a row of the cache.
+ * - `rot_dim`: the width of `cos_sin_cache`.
+ * - `cos_sin_cache_offsets`: int64, one for each token, flattened or in the shape of `positions`.
+ */
+export const batched_rotary_embedding = defineOp({
+  // biome-ignore format: CMake reads it as one line
+  schema: 'batched_rotary_embedding(Tensor positions, Tensor(a0!) query, Tensor(a1!) key, int head_size, Tensor cos_sin_cache, bool is_neox, int rot_dim, Tensor cos_sin_cache_offsets) -> ()',
+
+  check(expect, positions, query, key, headSize, cosSinCache, _isNeox, rotDim, offsets) {
+    checkRotary(expect, positions, query, key, headSize, cosSinCache)
+    expect.that('rot_dim', rotDim, Number(rotDim) === width(cosSinCache), "the width of 'cos_sin_cache'")
+    expect.dtype('cos_sin_cache_offsets', offsets, 'int64')
+    expect.rank('cos_sin_cache_offsets', offsets, 1, 2)
+    const same = offsets.numel === positions.numel
+    expect.that('cos_sin_cache_offsets', offsets, same, `one number for each of ${positions.numel} tokens`)
+    if (positions.device === 'meta') return
+    const [rows = [], steps = []] = [positions, offsets].map((tensor) =>
+      (tensor.reshape([tensor.numel]).toArray() as (number | bigint)[]).map(BigInt),
+    )
+    const end = BigInt(cosSinCache.shape[0] ?? 0)
+    for (const [i, position] of rows.entries()) {
+      const row = position + (steps[i] ?? 0n)
+      expect.that(
+        'positions',
+        row,
+        row >= 0n && row < end,
+        `with their offsets, values from 0 to ${end - 1n}`,
+      )
     }
   },
 
-  *cases(dtype) {
-    for (const isNeox of [true, false]) {
-      const order = isNeox ? 'neox' : 'gpt-j'
-      for (const headSize of [2, 6, 18, 64, 80, 96, 112, 128, 192, 256])
-        yield { name: `heads of ${headSize}, ${order}`, args: call(dtype, { tokens: [3], headSize, isNeox }) }
-      for (const rotDim of [2, 14, 32, 64])
-        yield {
-          name: `${rotDim} of 80 elements, ${order}`,
-          args: call(dtype, { tokens: [3], headSize: 80, rotDim, isNeox }),
-        }
-      yield { name: `no tokens, ${order}`, args: call(dtype, { tokens: [0], headSize: 64, isNeox }) }
-      yield {
-        name: `heads apart, ${order}`,
-        args: call(dtype, { tokens: [5], headSize: 64, isNeox, split: true }),
-      }
-      yield {
-        name: `batch and sequence, ${order}`,
-        args: call(dtype, { tokens: [2, 3], headSize: 64, isNeox }),
-      }
-      yield {
-        name: `batch and sequence, heads apart, ${order}`,
-        args: call(dtype, { tokens: [2, 3], headSize: 64, isNeox, split: true }),
-      }
-      yield {
-        name: `nine heads, three for keys, ${order}`,
-        args: call(dtype, { tokens: [7], headSize: 64, heads: 9, kvHeads: 3, isNeox }),
-      }
-      yield {
-        name: `one head, ${order}`,
-        args: call(dtype, { tokens: [1], headSize: 64, heads: 1, kvHeads: 1, isNeox }),
-      }
-      yield {
-        name: `257 tokens, ${order}`,
-        args: call(dtype, { tokens: [257], headSize: 64, heads: 9, kvHeads: 3, isNeox }),
-      }
-      // A fused projection: rows of query, key and value, of which the op sees the first two.
-      yield {
-        name: `parts of a fused projection, ${order}`,
-        args: call(
-          dtype,
-          { tokens: [5], headSize: 64, isNeox },
-          { query: gapped([5, 256], 256), key: gapped([5, 128], 384) },
-        ),
-      }
-      yield {
-        name: `misaligned, at odd strides, ${order}`,
-        args: call(
-          dtype,
-          { tokens: [5], headSize: 64, isNeox },
-          { query: { ...gapped([5, 256], 1), offset: 1 }, key: { ...gapped([5, 128], 3), offset: 3 } },
-        ),
-      }
-      const good = call(dtype, { tokens: [5], headSize: 64, isNeox })
-      yield {
-        name: `positions with gaps, ${order}`,
-        mayRefuse: 'positions',
-        args: { ...good, positions: { ...good.positions, strides: [2] } },
-      }
-    }
+  reference(aten, positions, query, key, headSize, cosSinCache, isNeox, _rotDim, offsets) {
+    const rows = aten('add.Tensor', positions, offsets.reshape(positions.shape))
+    rotate(aten, rows, [query, key], headSize, cosSinCache, isNeox)
   },
 
-  *rejects(dtype) {
-    const good = call(dtype, { tokens: [3], headSize: 8 })
-    const at = (...values: number[]): TensorSpec => filled([3], 'int64', values)
-    yield {
-      name: 'positions of 32 bits',
-      argument: 'positions',
-      args: { ...good, positions: filled([3], 'int32', [1]) },
-    }
-    yield {
-      name: 'a position behind the cache',
-      argument: 'positions',
-      args: { ...good, positions: at(0, 1, MAX_POSITION) },
-    }
-    yield { name: 'a negative position', argument: 'positions', args: { ...good, positions: at(0, -1, 2) } }
-    yield {
-      name: 'a position of 2^40',
-      argument: 'positions',
-      args: { ...good, positions: at(0, 2 ** 40, 2) },
-    }
-    yield {
-      name: 'more positions than tokens',
-      argument: ['positions', 'query'],
-      args: { ...good, positions: filled([4], 'int64', [1]) },
-    }
-    yield {
-      name: 'fewer positions than tokens',
-      argument: ['positions', 'query'],
-      args: { ...good, positions: filled([2], 'int64', [1]) },
-    }
-    yield { name: 'float64 queries', argument: 'query', args: { ...good, query: input([3, 32], 'float64') } }
-    yield {
-      name: 'keys of another dtype',
-      argument: 'key',
-      args: { ...good, key: input([3, 16], otherDType(dtype)) },
-    }
-    yield {
-      name: 'queries of a part of a head',
-      argument: 'query',
-      args: { ...good, query: input([3, 33], dtype) },
-    }
-    yield { name: 'keys of a part of a head', argument: 'key', args: { ...good, key: input([3, 15], dtype) } }
-    yield { name: 'keys of fewer tokens', argument: 'key', args: { ...good, key: input([2, 16], dtype) } }
-    yield {
-      name: 'queries of one dimension',
-      argument: 'query',
-      args: { ...good, query: input([96], dtype) },
-    }
-    yield { name: 'heads of no elements', argument: 'head_size', args: { ...good, head_size: 0 } }
-    yield { name: 'heads of -8 elements', argument: 'head_size', args: { ...good, head_size: -8 } }
-    const cache = (rows: number, rotDim: number, type: FloatDType | 'float64' = dtype) => ({
-      ...good,
-      cos_sin_cache: filled([rows, rotDim], type, angles(rotDim)),
-    })
-    yield {
-      name: 'a cache of another dtype',
-      argument: 'cos_sin_cache',
-      args: cache(MAX_POSITION, 8, otherDType(dtype)),
-    }
-    yield { name: 'a cache wider than a head', argument: 'cos_sin_cache', args: cache(MAX_POSITION, 10) }
-    yield { name: 'a cache of odd width', argument: 'cos_sin_cache', args: cache(MAX_POSITION, 7) }
-    yield {
-      name: 'a cache of one dimension',
-      argument: 'cos_sin_cache',
-      args: { ...good, cos_sin_cache: input([MAX_POSITION * 8], dtype) },
-    }
+  cases: batchedRotaryCases,
+
+  rejects: batchedRotaryRejects,
+
+  tolerance: ROTARY_TOLERANCE,
+
+  cost(positions, query, key, _headSize, cosSinCache, _isNeox, _rotDim, offsets) {
+    const { flops, bytes: rest } = costOf(positions, query, key, cosSinCache)
+    return { flops, bytes: rest + bytes(offsets) }
   },
-
-  tolerance: roundedOnce({
-    ulps: 1,
-    absolute: 2 ** -21,
-    reason: 'two products and their sum, which may cancel: an ulp of the largest product, |x| < 8',
-  }),
-
-  cost: (positions, query, key, _headSize, cosSinCache) => ({
-    flops: 3 * (product(query.shape) + product(key.shape)),
-    // A row of the cache per token, unless the whole cache is less.
-    bytes:
-      bytes(positions) +
-      2 * bytes(query, key) +
-      Math.min(
-        bytes(cosSinCache),
-        product(positions.shape) * bytes({ dtype: cosSinCache.dtype, shape: [width(cosSinCache)] }),
-      ),
-  }),
 })

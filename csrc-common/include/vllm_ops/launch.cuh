@@ -24,7 +24,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <stdexcept>
+#include <type_traits>
 #include <utility>
 
 namespace vllm_ops::cuda {
@@ -291,6 +293,64 @@ struct alignas(sizeof(T) * N) Vector {
   __device__ const T& operator[](int i) const { return values[i]; }
 };
 
+/// N numbers as floats.
+template <int N>
+struct Floats {
+  float values[N];
+  __device__ float& operator[](int i) { return values[i]; }
+  __device__ float operator[](int i) const { return values[i]; }
+};
+
+/// The elements of a vector as floats: those of 16 bits by pairs, as they lie in registers.
+template <typename T, int N>
+__device__ inline Floats<N> to_floats(const Vector<T, N>& vector) {
+  Floats<N> floats;
+  if constexpr (N == 1 || sizeof(T) == 4) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) floats[i] = to_float(vector[i]);
+  } else {
+    uint32_t words[N / 2];
+    memcpy(words, vector.values, sizeof(words));
+#pragma unroll
+    for (int i = 0; i < N / 2; ++i) {
+      if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+        floats[2 * i] = __uint_as_float(words[i] << 16);
+        floats[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+      } else {
+        __half2 pair;
+        memcpy(&pair, &words[i], sizeof(pair));
+        const float2 both = __half22float2(pair);
+        floats[2 * i] = both.x, floats[2 * i + 1] = both.y;
+      }
+    }
+  }
+  return floats;
+}
+
+/// The vector of the numbers nearest to floats, ties to even.
+template <typename T, int N>
+__device__ inline Vector<T, N> from_floats(const Floats<N>& floats) {
+  Vector<T, N> vector;
+  if constexpr (N == 1 || sizeof(T) == 4) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) vector[i] = from_float<T>(floats[i]);
+  } else {
+    uint32_t words[N / 2];
+#pragma unroll
+    for (int i = 0; i < N / 2; ++i) {
+      if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+        const __nv_bfloat162 pair = __floats2bfloat162_rn(floats[2 * i], floats[2 * i + 1]);
+        memcpy(&words[i], &pair, sizeof(pair));
+      } else {
+        const __half2 pair = __floats2half2_rn(floats[2 * i], floats[2 * i + 1]);
+        memcpy(&words[i], &pair, sizeof(pair));
+      }
+    }
+    memcpy(vector.values, words, sizeof(words));
+  }
+  return vector;
+}
+
 /// Reads elements that lie at a multiple of N.
 template <int N, typename T>
 __device__ inline Vector<T, N> load(const T* from) {
@@ -308,10 +368,25 @@ __device__ inline Vector<T, N> load_once(const T* from) {
   return vector;
 }
 
+/// Writes 16 bytes to global memory. In the machine's language: the compiler takes the assignment
+/// of a vector that it has just put together apart into stores of single words.
+__device__ inline void store_bits(void* to, const uint4& bits) {
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(to), "r"(bits.x), "r"(bits.y), "r"(bits.z), "r"(bits.w)
+               : "memory");
+}
+
 /// Writes elements to a multiple of N.
 template <int N, typename T>
 __device__ inline void store(T* to, const Vector<T, N>& vector) {
-  *reinterpret_cast<Vector<T, N>*>(to) = vector;
+  if constexpr (N == 1) {
+    *to = vector.values[0];
+  } else {
+    uint4 bits;
+    memcpy(&bits, vector.values, sizeof(bits));
+    store_bits(to, bits);
+  }
 }
 
 /// Whether an address can be accessed in whole vectors.

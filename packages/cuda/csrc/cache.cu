@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// reshape_and_cache: the key and value of a token go to its slot, position slot % block_size of
+// block slot / block_size. A key lies in pieces of 16 bytes, neighbouring tokens side by side; a
+// value lies across, one element of every token of the block in a row. Tiles of tokens therefore
+// pass through shared memory: read along a token, written across the tokens, which mostly have
+// neighbouring slots. reshape_and_cache_flash: a token's heads lie side by side, a copy of rows.
+// Bits are copied as they are. Definition: vLLM's (Kwon et al., PagedAttention, 2023).
+//
+// Looking at slots would mean to wait for the device: those outside the cache are skipped.
+
+#include <vllm_ops/flash_cache.h>
+#include <vllm_ops/kernel.h>
+#include <vllm_ops/paged_cache.h>
+#include <vllm_ops/launch.cuh>
+
+namespace vllm_ops::cuda {
+namespace {
+
+constexpr unsigned kThreads = 256;
+/// A tile: tokens, and bytes of one head of each, in pieces as keys lie in.
+constexpr int kTileTokens = 32, kTileBytes = 256, kPiece = 16, kPieces = kTileBytes / kPiece;
+
+/// Where a slot is. Blocks and positions fit into 32 bits but for absurdly large caches, and 64-bit
+/// division takes several times as long.
+struct Place {
+  int64_t block, position;
+};
+__device__ inline Place place_of(int64_t slot, int64_t block_size) {
+  if ((static_cast<uint64_t>(slot) | static_cast<uint64_t>(block_size)) >> 32 == 0) {
+    const auto s = static_cast<uint32_t>(slot), size = static_cast<uint32_t>(block_size);
+    return {s / size, s % size};
+  }
+  return {slot / block_size, slot % block_size};
+}
+
+/// 16 bytes of keys or values, in registers.
+union Piece {
+  uint4 whole;
+  uint16_t halves[kPiece / 2];
+  uint32_t words[kPiece / 4];
+};
+
+/// Reads or writes the elements E of a piece, at once where its place is aligned.
+template <bool kAligned, typename E>
+__device__ inline Piece read_piece(const E* from) {
+  Piece piece;
+  if constexpr (kAligned) {
+    piece.whole = __ldcs(reinterpret_cast<const uint4*>(from));
+  } else {
+#pragma unroll
+    for (int i = 0; i < kPiece / static_cast<int>(sizeof(E)); ++i) {
+      if constexpr (sizeof(E) == 2)
+        piece.halves[i] = from[i];
+      else
+        piece.words[i] = from[i];
+    }
+  }
+  return piece;
+}
+template <bool kAligned, typename E>
+__device__ inline void write_piece(E* to, const Piece& piece) {
+  if constexpr (kAligned) {
+    store_bits(to, piece.whole);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kPiece / static_cast<int>(sizeof(E)); ++i) {
+      if constexpr (sizeof(E) == 2)
+        to[i] = piece.halves[i];
+      else
+        to[i] = piece.words[i];
+    }
+  }
+}
+
+/// E: an unsigned integer of the elements' size.
+template <typename E>
+struct PagedArguments {
+  const E* key;    // [tokens, heads, head_size], tokens key_stride apart
+  const E* value;  // [tokens, heads, head_size], tokens value_stride apart
+  E* key_cache;
+  E* value_cache;
+  const int64_t* slots;  // [tokens]
+  int64_t tokens, key_stride, value_stride;
+  PagedLayout layout;
+};
+
+/// A block moves the tile of kTileTokens tokens (blockIdx.x) and kTileBytes of one head
+/// (blockIdx.y).
+template <bool kAligned, typename E>
+__global__ void __launch_bounds__(kThreads)
+    paged_kernel(const __grid_constant__ PagedArguments<E> a) {
+  constexpr int x = kPiece / sizeof(E), kElements = kTileBytes / sizeof(E);
+  // Rows of keys are read by pieces, a quarter of a warp at a time from different banks; rows of
+  // values by elements, each lane from a row of its own: an odd number of words.
+  constexpr int kKeyPitch = kTileBytes / kPiece + 1, kValuePitch = kTileBytes / 4 + 1;
+  __shared__ uint4 keys[kTileTokens * kKeyPitch];
+  __shared__ uint32_t values[kTileTokens * kValuePitch];
+  __shared__ int64_t places[2][kTileTokens];  // block, position; block -1 of a token to skip
+
+  const int64_t first_token = static_cast<int64_t>(blockIdx.x) * kTileTokens;
+  const int tokens =
+      static_cast<int>(min(static_cast<int64_t>(kTileTokens), a.tokens - first_token));
+  const int64_t chunks = (a.layout.head_size + kElements - 1) / kElements;
+  for (int64_t part = blockIdx.y; part < a.layout.heads * chunks; part += gridDim.y) {
+    const int64_t head = part / chunks, first_element = part % chunks * kElements;
+    const int pieces = static_cast<int>(
+        min(static_cast<int64_t>(kPieces), (a.layout.head_size - first_element) / x));
+
+    if (static_cast<int>(threadIdx.x) < tokens) {
+      const int64_t slot = a.slots[first_token + threadIdx.x];
+      const bool kept = slot >= 0 && slot < a.layout.blocks * a.layout.block_size;
+      const Place place = kept ? place_of(slot, a.layout.block_size) : Place{-1, 0};
+      places[0][threadIdx.x] = place.block, places[1][threadIdx.x] = place.position;
+    }
+    const int64_t offset = head * a.layout.head_size + first_element;
+#pragma unroll
+    for (int i = threadIdx.x; i < kTileTokens * kPieces; i += kThreads) {
+      const int token = i / kPieces, piece = i % kPieces;
+      if (token < tokens && piece < pieces) {
+        const int64_t t = first_token + token;
+        const Piece k = read_piece<kAligned>(a.key + t * a.key_stride + offset + piece * x);
+        const Piece v = read_piece<kAligned>(a.value + t * a.value_stride + offset + piece * x);
+        keys[token * kKeyPitch + piece] = k.whole;
+#pragma unroll
+        for (int w = 0; w < 4; ++w) values[token * kValuePitch + piece * 4 + w] = v.words[w];
+      }
+    }
+    __syncthreads();
+
+    // A lane stays with its token, and a warp's lanes write next to each other.
+    const int token = threadIdx.x % kTileTokens, warp = threadIdx.x / kTileTokens;
+    constexpr int kWarps = kThreads / kTileTokens;
+    const int64_t block = token < tokens ? places[0][token] : -1, position = places[1][token];
+    if (block >= 0) {
+      E* const key_block = a.key_cache + block * a.layout.key_block_stride +
+                           head * a.layout.key_head_stride +
+                           (first_element * a.layout.block_size + position * x);
+#pragma unroll
+      for (int i = 0; i < kPieces / kWarps; ++i) {
+        const int piece = warp + i * kWarps;
+        if (piece < pieces) {
+          Piece k;
+          k.whole = keys[token * kKeyPitch + piece];
+          write_piece<kAligned>(key_block + piece * x * a.layout.block_size, k);
+        }
+      }
+      E* const value_block = a.value_cache + block * a.layout.value_block_stride +
+                             head * a.layout.value_head_stride +
+                             first_element * a.layout.block_size + position;
+      const E* const row = reinterpret_cast<const E*>(values + token * kValuePitch);
+#pragma unroll 4
+      for (int d = warp; d < pieces * x; d += kWarps) value_block[d * a.layout.block_size] = row[d];
+    }
+    __syncthreads();  // before the next part overwrites the tile
+  }
+}
+
+/// Copies the rows of keys and values to their slots, `items` of V in each row.
+template <typename V>
+__global__ void __launch_bounds__(kThreads)
+    flash_kernel(const __grid_constant__ FlashWrite a, const int64_t* slots, int64_t tokens,
+                 int64_t items) {
+  constexpr int kUnroll = 2;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t token = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; token < tokens;
+       token += static_cast<int64_t>(gridDim.y) * blockDim.y) {
+    const int64_t slot = slots[token];
+    if (slot < 0 || slot >= a.blocks * a.block_size) continue;
+    const Place place = place_of(slot, a.block_size);
+    const auto from = [&](const FlashCopy& part) {
+      return reinterpret_cast<const V*>(part.rows + token * part.row_stride);
+    };
+    const auto to = [&](const FlashCopy& part) {
+      return reinterpret_cast<V*>(part.cache + place.block * part.block_stride +
+                                  place.position * part.slot_stride);
+    };
+    const V *const keys = from(a.key), *const values = from(a.value);
+    V *const key_slot = to(a.key), *const value_slot = to(a.value);
+    for (int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; first < items;
+         first += kUnroll * step) {
+      V k[kUnroll], v[kUnroll];
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) {
+        const int64_t item = first + u * step;
+        if (item < items) k[u] = __ldcs(keys + item), v[u] = __ldcs(values + item);
+      }
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) {
+        const int64_t item = first + u * step;
+        if (item < items) key_slot[item] = k[u], value_slot[item] = v[u];
+      }
+    }
+  }
+}
+
+/// Whether everything that makes an address is a multiple of 16 bytes.
+template <typename... Numbers>
+bool are_aligned(Numbers... bytes) {
+  return ((static_cast<uint64_t>(bytes) | ...)) % kVectorBytes == 0;
+}
+
+uint64_t address_of(const void* pointer) { return reinterpret_cast<uint64_t>(pointer); }
+
+}  // namespace
+
+void reshape_and_cache(const Tensor& key, const Tensor& value, Tensor& key_cache,
+                       Tensor& value_cache, const Tensor& slot_mapping,
+                       std::string_view kv_cache_dtype, double) {
+  DeviceCheck check("reshape_and_cache");
+  const View k = check.input("key", key), v = check.input("value", value);
+  const View slots = check.input("slot_mapping", slot_mapping);
+  const MutableView kc = check.output("key_cache", key_cache),
+                    vc = check.output("value_cache", value_cache);
+  check.floating(k);
+  check.rank(k, 3);
+  check.same_dtype(v, k);
+  check.same_shape(v, k);
+  const PagedLayout layout = check_paged_caches(check, kc, vc, kv_cache_dtype);
+  check.same_dtype(kc, k);
+  check.size(k, 1, layout.heads, "the heads of 'key_cache'");
+  check.size(k, 2, layout.head_size, "the head size of 'key_cache'");
+  const Rows k_rows = check.rows(k, 1), v_rows = check.rows(v, 1);
+  check.dtype(slots, ScalarType::Long);
+  check.rank(slots, 1);
+  check.size(slots, 0, k.size(0), "the tokens of 'key'");
+  check.contiguous(slots);
+  check.disjoint(vc, kc);
+  for (const MutableView& cache : {kc, vc})
+    for (const View& input : {k, v, slots}) check.disjoint(cache, input);
+  if (k.numel() == 0 || kc.numel() == 0) return;
+
+  const Launch launch(check);
+  const int64_t size = k.itemsize, tokens = k.size(0);
+  const bool aligned = are_aligned(address_of(k.data), address_of(v.data), address_of(kc.data),
+                                   k_rows.stride * size, v_rows.stride * size,
+                                   layout.key_block_stride * size, layout.key_head_stride * size);
+  const auto run = [&]<typename E>() {
+    constexpr int64_t kTileElements = kTileBytes / sizeof(E), kMostY = 65535;
+    const int64_t parts = layout.heads * ceil_div(layout.head_size, kTileElements);
+    const dim3 grid(static_cast<unsigned>(ceil_div(tokens, kTileTokens)),
+                    static_cast<unsigned>(std::min(parts, kMostY)));
+    const PagedArguments<E> arguments{k.as<E>(),     v.as<E>(),           kc.as<E>(),
+                                      vc.as<E>(),    slots.as<int64_t>(), tokens,
+                                      k_rows.stride, v_rows.stride,       layout};
+    launch(aligned ? paged_kernel<true, E> : paged_kernel<false, E>, grid, dim3(kThreads),
+           arguments);
+  };
+  // A copy of bits: only the size of the elements counts.
+  if (size == 2)
+    run.template operator()<uint16_t>();
+  else
+    run.template operator()<uint32_t>();
+}
+VLLM_OPS_KERNEL(CUDA, reshape_and_cache, reshape_and_cache)
+
+void reshape_and_cache_flash(const Tensor& key, const Tensor& value, Tensor& key_cache,
+                             Tensor& value_cache, const Tensor& slot_mapping,
+                             std::string_view kv_cache_dtype) {
+  DeviceCheck check("reshape_and_cache_flash");
+  const View k = check.input("key", key), v = check.input("value", value);
+  const View slots = check.input("slot_mapping", slot_mapping);
+  const MutableView kc = check.output("key_cache", key_cache),
+                    vc = check.output("value_cache", value_cache);
+  const FlashWrite write = check_flash_write(check, k, v, kc, vc, slots, kv_cache_dtype);
+  if (k.numel() == 0 || kc.numel() == 0) return;
+
+  const Launch launch(check);
+  const auto run = [&]<typename V>() {
+    const int64_t items = write.row_bytes / static_cast<int64_t>(sizeof(V));
+    const Tiles t = tiles(k.size(0), ceil_div(items, 2), kThreads);
+    launch(flash_kernel<V>, t.grid, t.block, write, slots.as<int64_t>(), k.size(0), items);
+  };
+  const auto copy_aligned = [](const FlashCopy& part) {
+    return are_aligned(address_of(part.rows), address_of(part.cache), part.row_stride,
+                       part.block_stride, part.slot_stride);
+  };
+  if (are_aligned(write.row_bytes) && copy_aligned(write.key) && copy_aligned(write.value))
+    run.template operator()<uint4>();
+  else if (k.itemsize == 2)
+    run.template operator()<uint16_t>();
+  else
+    run.template operator()<uint32_t>();
+}
+VLLM_OPS_KERNEL(CUDA, reshape_and_cache_flash, reshape_and_cache_flash)
+
+}  // namespace vllm_ops::cuda

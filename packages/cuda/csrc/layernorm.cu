@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// rms_norm: out = x / sqrt(mean(x²) + epsilon) * weight over a row.
+// fused_add_rms_norm: residual = input + residual, then input = rms_norm(residual): the norm is
+// that of the sum as it was rounded, so that the next layer sees the same residual.
+// Bound by memory. A block does a row and holds it in registers between its two passes, so that
+// every element is read once; rows that are too wide or not made of whole vectors are read again
+// instead, out of the cache. float32 inside, one rounding at each store. Definition: vLLM's
+// RMSNorm.
+
+#include <vllm_ops/kernel.h>
+#include <vllm_ops/launch.cuh>
+
+namespace vllm_ops::cuda {
+namespace {
+
+constexpr int kWarp = 32;
+constexpr unsigned kMaxThreads = 512;
+/// Vectors of a row that a thread holds at most.
+constexpr int kMostItems = 8;
+/// Up to so many vectors a thread, weights are loaded before the sum is known, beside the row.
+constexpr int kEarlyWeightItems = 2;
+/// Full blocks that a multiprocessor is to have room for, so that some rows load while others add
+/// up: a limit for the compiler's use of registers.
+template <bool kAdd, int kItems>
+constexpr int kResident = kItems <= 2                    ? 3
+                          : kAdd && kItems == kMostItems ? 1
+                                                         : 2;
+
+/// The sum of `x` over all threads of the block, for each of them. All have to call it.
+__device__ inline float block_sum(float x) {
+  __shared__ float partial[kMaxThreads / kWarp];
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(~0u, x, offset);
+  const unsigned warps = blockDim.x / kWarp, lane = threadIdx.x % kWarp;
+  if (warps == 1) return x;
+  if (lane == 0) partial[threadIdx.x / kWarp] = x;
+  __syncthreads();
+  x = lane < warps ? partial[lane] : 0.0f;
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(~0u, x, offset);
+  return x;
+}
+
+/// x becomes x + added, rounded.
+template <typename T, int N>
+__device__ inline void add_rounded(Vector<T, N>& x, const Vector<T, N>& added) {
+  Floats<N> sum = to_floats(x);
+  const Floats<N> other = to_floats(added);
+#pragma unroll
+  for (int i = 0; i < N; ++i) sum[i] += other[i];
+  x = from_floats<T>(sum);
+}
+
+template <typename T, int N>
+__device__ inline float sum_of_squares(const Vector<T, N>& x, float sum) {
+  const Floats<N> values = to_floats(x);
+#pragma unroll
+  for (int i = 0; i < N; ++i) sum = fmaf(values[i], values[i], sum);
+  return sum;
+}
+
+template <typename T, int N>
+__device__ inline Vector<T, N> normalized(const Vector<T, N>& x, const Vector<T, N>& weight,
+                                          float scale) {
+  Floats<N> result = to_floats(x);
+  const Floats<N> factors = to_floats(weight);
+#pragma unroll
+  for (int i = 0; i < N; ++i) result[i] *= scale * factors[i];
+  return from_floats<T>(result);
+}
+
+/// Where a norm's rows are. Without kAdd `residual` is unused; with it `out` is `input`.
+template <typename T>
+struct NormArguments {
+  T* out;           // [rows, width], rows out_stride apart; may be input itself
+  const T* input;   // [rows, width], rows input_stride apart
+  T* residual;      // [rows, width], rows residual_stride apart
+  const T* weight;  // [width]
+  float epsilon;
+  int64_t width, out_stride, input_stride, residual_stride;
+};
+
+/// One block a row, of at most blockDim.x * kItems vectors.
+template <bool kAdd, typename T, int kItems>
+__global__ void __launch_bounds__(kMaxThreads, kResident<kAdd, kItems>)
+    norm_kernel(const __grid_constant__ NormArguments<T> a) {
+  constexpr int N = kVectorSize<T>;
+  constexpr bool kEarly = kItems <= kEarlyWeightItems;
+  const int64_t row = blockIdx.x;
+  const int items = static_cast<int>(a.width / N);
+  const T* const input = a.input + row * a.input_stride;
+  const int first = static_cast<int>(threadIdx.x), step = static_cast<int>(blockDim.x);
+
+  Vector<T, N> x[kItems], added[kAdd ? kItems : 1], weight[kEarly ? kItems : 1];
+#pragma unroll
+  for (int k = 0; k < kItems; ++k) {
+    const int item = first + k * step;
+    if (item < items) {
+      x[k] = load_once<N>(input + item * N);
+      if constexpr (kAdd) added[k] = load_once<N>(a.residual + row * a.residual_stride + item * N);
+      if constexpr (kEarly) weight[k] = load<N>(a.weight + item * N);
+    }
+  }
+  float sum = 0.0f;
+#pragma unroll
+  for (int k = 0; k < kItems; ++k) {
+    const int item = first + k * step;
+    if (item < items) {
+      if constexpr (kAdd) {
+        add_rounded(x[k], added[k]);
+        store(a.residual + row * a.residual_stride + item * N, x[k]);
+      }
+      sum = sum_of_squares(x[k], sum);
+    }
+  }
+  const float scale = rsqrtf(block_sum(sum) / static_cast<float>(a.width) + a.epsilon);
+  T* const out = a.out + row * a.out_stride;
+#pragma unroll
+  for (int k = 0; k < kItems; ++k) {
+    const int item = first + k * step;
+    if (item < items) {
+      if constexpr (kEarly)
+        store(out + item * N, normalized(x[k], weight[k], scale));
+      else
+        store(out + item * N, normalized(x[k], load<N>(a.weight + item * N), scale));
+    }
+  }
+}
+
+/// One block a row of any width, element by element. Each thread reads in the second pass what it
+/// wrote or read itself in the first.
+template <bool kAdd, typename T>
+__global__ void __launch_bounds__(kMaxThreads)
+    any_norm_kernel(const __grid_constant__ NormArguments<T> a) {
+  const int64_t row = blockIdx.x;
+  const T* const input = a.input + row * a.input_stride;
+  T* const residual = kAdd ? a.residual + row * a.residual_stride : nullptr;
+  float sum = 0.0f;
+  for (int64_t i = threadIdx.x; i < a.width; i += blockDim.x) {
+    Vector<T, 1> x = load<1>(input + i);
+    if constexpr (kAdd) {
+      add_rounded(x, load<1>(residual + i));
+      store(residual + i, x);
+    }
+    sum = sum_of_squares(x, sum);
+  }
+  const float scale = rsqrtf(block_sum(sum) / static_cast<float>(a.width) + a.epsilon);
+  T* const out = a.out + row * a.out_stride;
+  for (int64_t i = threadIdx.x; i < a.width; i += blockDim.x) {
+    const Vector<T, 1> x = kAdd ? load<1>(residual + i) : load<1>(input + i);
+    store(out + i, normalized(x, load<1>(a.weight + i), scale));
+  }
+}
+
+/// Whole warps for `items` of work, at most kMaxThreads.
+unsigned threads_for(int64_t items) {
+  return static_cast<unsigned>(
+      std::min<int64_t>(ceil_div(std::max<int64_t>(items, 1), kWarp) * kWarp, kMaxThreads));
+}
+
+template <bool kAdd, typename T>
+void run(const Launch& launch, const NormArguments<T>& arguments, int64_t rows, bool vectors) {
+  constexpr int64_t kMostRows = 2147483647;  // of one grid
+  const int64_t items = arguments.width / kVectorSize<T>;
+  const auto with_items = [&]<int kItems>(dim3 grid, const NormArguments<T>& part) {
+    launch(norm_kernel<kAdd, T, kItems>, grid, dim3(threads_for(ceil_div(items, kItems))), part);
+  };
+  for (int64_t row = 0; row < rows; row += kMostRows) {
+    NormArguments<T> part = arguments;
+    part.out += row * part.out_stride;
+    part.input += row * part.input_stride;
+    if constexpr (kAdd) part.residual += row * part.residual_stride;
+    const dim3 grid(static_cast<unsigned>(std::min(rows - row, kMostRows)));
+    // Rows of 4096 in 16 bits are one block of 256 threads with two vectors each, of 14336 one of
+    // 448 with four.
+    const int64_t most = kMaxThreads;
+    if (!vectors || items > kMostItems * most)
+      launch(any_norm_kernel<kAdd, T>, grid, dim3(threads_for(ceil_div(part.width, 4))), part);
+    else if (items <= 4 * kWarp)
+      with_items.template operator()<1>(grid, part);
+    else if (items <= 2 * most)
+      with_items.template operator()<2>(grid, part);
+    else if (items <= 4 * most)
+      with_items.template operator()<4>(grid, part);
+    else
+      with_items.template operator()<kMostItems>(grid, part);
+  }
+}
+
+void check_weight(const Check& check, const View& weight, const View& input) {
+  check.same_dtype(weight, input);
+  check.rank(weight, 1);
+  check.size(weight, 0, input.size(-1), "the last dimension of 'input'");
+  check.contiguous(weight);
+}
+
+}  // namespace
+
+void rms_norm(Tensor& out, const Tensor& input, const Tensor& weight, double epsilon) {
+  DeviceCheck check("rms_norm");
+  const View in = check.input("input", input), w = check.input("weight", weight);
+  const MutableView o = check.output("out", out);
+  check.floating(in);
+  check.same_dtype(o, in);
+  check.same_shape(o, in);
+  const Rows in_rows = check.rows(in), out_rows = check.rows(o);
+  check_weight(check, w, in);
+  check.disjoint_or_same(o, in);
+  check.disjoint(o, w);
+  if (o.numel() == 0) return;
+
+  const Launch launch(check);
+  const bool vectors =
+      is_vectorizable(in, in_rows) && is_vectorizable(o, out_rows) && is_aligned(w.data);
+  dispatch_floating(in.dtype, [&]<typename T>() {
+    run<false, T>(launch,
+                  {o.as<T>(), in.as<T>(), nullptr, w.as<T>(), static_cast<float>(epsilon),
+                   in_rows.width, out_rows.stride, in_rows.stride, 0},
+                  in_rows.count, vectors);
+  });
+}
+VLLM_OPS_KERNEL(CUDA, rms_norm, rms_norm)
+
+void fused_add_rms_norm(Tensor& input, Tensor& residual, const Tensor& weight, double epsilon) {
+  DeviceCheck check("fused_add_rms_norm");
+  const MutableView in = check.output("input", input), res = check.output("residual", residual);
+  const View w = check.input("weight", weight);
+  check.floating(in);
+  check.same_dtype(res, in);
+  check.same_shape(res, in);
+  const Rows in_rows = check.rows(in), res_rows = check.rows(res);
+  check_weight(check, w, in);
+  check.disjoint(res, in);
+  check.disjoint(in, w);
+  check.disjoint(res, w);
+  if (in.numel() == 0) return;
+
+  const Launch launch(check);
+  const bool vectors =
+      is_vectorizable(in, in_rows) && is_vectorizable(res, res_rows) && is_aligned(w.data);
+  dispatch_floating(in.dtype, [&]<typename T>() {
+    run<true, T>(launch,
+                 {in.as<T>(), in.as<T>(), res.as<T>(), w.as<T>(), static_cast<float>(epsilon),
+                  in_rows.width, in_rows.stride, in_rows.stride, res_rows.stride},
+                 in_rows.count, vectors);
+  });
+}
+VLLM_OPS_KERNEL(CUDA, fused_add_rms_norm, fused_add_rms_norm)
+
+}  // namespace vllm_ops::cuda

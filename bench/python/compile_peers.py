@@ -9,8 +9,9 @@ first. Times are CUDA events' around a CUDA graph of calls that go through enoug
 second-level cache several times over, so that each call finds it cold; the host's part of a call is not in them.
 `us` is the median over the samples of the time of one call.
 
-One JSON document: {"torch", "device", "mode", "results": [{"op", "dtype", "tokens", "width", "us", "bytes"}]}. `width` is the
-last dimension of the output; for rotary_embedding it is that of the query, the key being a quarter of it.
+A JSON list of {"op", "dtype", "tokens", "width", "us", "bytes"}, which `npm run bench -- cuda --peers FILE` reads.
+`width` is the last dimension of the output; for rotary_embedding it is that of the query, the key being a quarter of
+it.
 """
 
 import argparse
@@ -166,7 +167,7 @@ def measure(name, dtype, tokens, width, mode):
     arguments = arguments_of(tokens, width, new)
     size = sum(a.numel() * a.element_size() for a in arguments)
     moved = sum(a.numel() * a.element_size() * times for a, times in zip(arguments, uses))
-    if name == "rotary_embedding":
+    if function is rotary_embedding:
         moved += tokens * HEAD_SIZE * dtype.itemsize
     torch._dynamo.reset()
     compiled = torch.compile(function, mode=mode, dynamic=False)
@@ -175,7 +176,8 @@ def measure(name, dtype, tokens, width, mode):
     count = max(4, min(256, math.ceil(COLD_BYTES / size)))
     sets = [arguments] + [arguments_of(tokens, width, new) for _ in range(count - 1)]
     us = microseconds(compiled, sets)
-    return {"op": name, "dtype": str(dtype).split(".")[1], "tokens": tokens, "width": width, "us": us, "bytes": moved}
+    shown = f"{name}, neox" if function is rotary_embedding else name
+    return {"op": shown, "dtype": str(dtype).split(".")[1], "tokens": tokens, "width": width, "us": us, "bytes": moved}
 
 
 def numbers(text):
@@ -193,29 +195,25 @@ def main():
     options = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("no CUDA device")
+    print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}, mode {options.mode}", file=sys.stderr)
     results = []
     with torch.inference_mode():
         for name in options.ops.split(","):
             for dtype in options.dtypes.split(","):
                 for tokens in options.tokens:
-                    for width in options.widths:
+                    # A query of 32 heads, as models have it.
+                    for width in [4096] if name == "rotary_embedding" else options.widths:
                         torch.manual_seed(0)
                         results.append(measure(name, getattr(torch, dtype), tokens, width, options.mode))
                         last = results[-1]
                         speed = last["bytes"] / last["us"] / 1e3
                         print(f"{name} {dtype} {tokens} x {width}: {last['us']:.2f} us, {speed:.0f} GB/s", file=sys.stderr)
                         torch.cuda.empty_cache()
-    document = {
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(),
-        "mode": options.mode,
-        "results": results,
-    }
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1)
+            json.dump(results, file, indent=1)
     else:
-        print(json.dumps(document))
+        print(json.dumps(results))
 
 
 main()

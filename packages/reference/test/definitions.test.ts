@@ -16,7 +16,7 @@ import {
 import { describe, expect, it } from 'vitest'
 import definitions from './fixtures/definitions.json'
 
-type Nested = readonly (number | Nested)[]
+type Nested = (number | Nested)[]
 type Value = number | boolean | string | null | Nested
 
 interface Definition {

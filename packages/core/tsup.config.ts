@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync } from 'node:child_process'
 import { rmSync, writeFileSync } from 'node:fs'
-import { defineConfig } from 'tsup'
+import { defineConfig, type Options } from 'tsup'
 import { base } from '../../tsup.config.base'
 
 const entries = ['index', 'internal', 'testing'] as const
@@ -16,7 +16,7 @@ function namesOf(entry: string): string {
 // Not by tsup's `clean`, which takes away the declarations that are written below.
 rmSync('dist', { recursive: true, force: true })
 
-export default defineConfig({
+const library: Options = {
   ...base,
   clean: false,
   // One copy of the package in a thread (src/instance.ts): `index` and `internal` hand out parts of the one instance, and ESM entries
@@ -35,4 +35,17 @@ export default defineConfig({
       writeFileSync(`dist/${name}.d.ts`, `${COMMENT}export * from './${name}.cjs'\n`)
     }
   },
-})
+}
+
+/** The script of the page that shows a profile; `formatHtml` puts it into the page. */
+const page: Options = {
+  ...{
+    entry: { 'profile-page': 'browser/page.ts' },
+    format: ['iife'],
+    platform: 'browser',
+    target: 'es2022',
+  },
+  ...{ loader: { '.css': 'text' }, minify: true, clean: false, tsconfig: 'browser/tsconfig.json' },
+}
+
+export default defineConfig([library, page])

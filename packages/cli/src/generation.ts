@@ -76,33 +76,49 @@ export async function generate(
   return { tokens, metrics }
 }
 
+/** How {@link profileModel} records. */
+export interface Recording {
+  /** Decode steps. */
+  steps: number
+  /** Runs of it all beforehand, as the first calls of an op allocate and choose kernels. */
+  warmup: number
+  /** A phase for each decode step (`decode[0]`, `decode[1]`, …), not one for all (`decode`). */
+  eachStep: boolean
+  how: 'events' | 'tables'
+  /** Keep every event. */
+  trace: boolean
+}
+
+const ONE_STEP: Recording = { steps: 1, warmup: 1, eachStep: true, how: 'events', trace: false }
+
 /**
- * Profiles the computation of the prompt (phase `prefill`) and of the second token (`decode[0]`), after a run of both
- * that is not recorded, as the first calls of an op allocate and choose kernels.
+ * Profiles the computation of the prompt up to the first token (phase `prefill`), and of the tokens behind it (`decode[0]`, … or
+ * `decode`).
  */
 export async function profileModel(
   llm: LLM,
   promptIds: readonly number[],
   options: GenerationOptions,
   signal: AbortSignal,
+  { steps, warmup, eachStep, how, trace }: Recording = ONE_STEP,
 ): Promise<ProfileRecord> {
   const { temperature, topK, topP, seed } = options
-  // The second token is wanted even where the first one ends the text.
+  // All tokens are wanted even where an earlier one ends the text.
   const parameters = {
-    maxTokens: 2,
-    ignoreEos: true,
-    temperature,
-    topK,
-    topP,
+    ...{ maxTokens: steps + 1, ignoreEos: true, temperature, topK, topP, signal },
     ...(seed === undefined ? {} : { seed }),
-    signal,
   }
-  for await (const _ of llm.generate(promptIds, parameters));
-  const { record } = await profile(async () => {
-    const tokens = llm.generate(promptIds, parameters)
-    await phase('prefill', () => tokens.next())
-    await phase('decode[0]', () => tokens.next())
-  })
+  for (let i = 0; i < warmup; i++) for await (const _ of llm.generate(promptIds, parameters));
+  const { record } = await profile(
+    async () => {
+      const tokens = llm.generate(promptIds, parameters)
+      await phase('prefill', () => tokens.next())
+      for (let step = 0; step < steps; step++) {
+        await phase(eachStep ? `decode[${step}]` : 'decode', () => tokens.next())
+      }
+    },
+    { record: how, trace },
+  )
   return record
 }
 
@@ -115,7 +131,7 @@ export function describeSpeed(metrics: GenerationMetrics): string {
 }
 
 /** @throws CliError if the kernels of `device` cannot be used */
-async function requireBackend(device: string): Promise<void> {
+export async function requireBackend(device: string): Promise<void> {
   const type = device.replace(/:\d+$/, '')
   const reports = (await startBackends()).map(({ report }) => report)
   const report = reports.find(({ name }) => name === type)

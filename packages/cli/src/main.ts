@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Command, CommanderError } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
+import { addBench } from './commands/bench'
 import { addConformance } from './commands/conformance'
 import { addDemo } from './commands/demo'
 import { addDoctor } from './commands/doctor'
@@ -29,10 +30,13 @@ function createProgram(): Command {
     .version(packageJson.version)
     .helpCommand(false)
     .showSuggestionAfterError()
+    // What stands behind `profile show` belongs to it, though `profile` has options of the same names.
+    .enablePositionalOptions()
     // Errors are told in the one form of report(), and the exit codes are our own.
     .configureOutput({ outputError: () => {} })
     .exitOverride()
-  for (const add of [addSetup, addDoctor, addOps, addRun, addProfile, addDemo, addConformance]) add(program)
+  for (const add of [addSetup, addDoctor, addOps, addRun, addProfile, addBench, addDemo, addConformance])
+    add(program)
   return program
 }
 

@@ -7,7 +7,7 @@ import { type ViewNode, type ViewOptions, viewPhase } from '../src/profiler/view
 
 /** A table as it should look, checked by eye and against the times in `model()`. */
 function golden(name: string): string {
-  return readFileSync(new URL(`fixtures/profiler/${name}.txt`, import.meta.url), 'utf8')
+  return readFileSync(new URL(`fixtures/profiler/${name}`, import.meta.url), 'utf8')
 }
 
 const BF16 = (...shapes: number[][]) => ({ dtypes: shapes.map(() => 'bfloat16'), shapes })
@@ -124,20 +124,22 @@ const RECORD = recordOf(phaseOf('prefill', model()))
 
 describe('formatProfile', () => {
   it('prints module > op with totals, shares and who called', () => {
-    expect(formatProfile(RECORD)).toBe(golden('plain'))
+    expect(formatProfile(RECORD)).toBe(golden('plain.txt'))
   })
 
   it('folds repeated layers into one row with their sums', () => {
-    expect(formatProfile(RECORD, { fold: true })).toBe(golden('folded'))
+    expect(formatProfile(RECORD, { fold: true })).toBe(golden('folded.txt'))
   })
 
   it('adds device columns and shares of the device where there is device time', () => {
-    expect(formatProfile(recordOf(phaseOf('decode[0]', model(50))), { fold: true })).toBe(golden('device'))
+    expect(formatProfile(recordOf(phaseOf('decode[0]', model(50))), { fold: true })).toBe(
+      golden('device.txt'),
+    )
   })
 
   it('cuts the trace, then leaves it out, then shortens names to fit a terminal', () => {
-    expect(formatProfile(RECORD, { fold: true, width: 120 })).toBe(golden('folded-120'))
-    expect(formatProfile(RECORD, { fold: true, width: 80 })).toBe(golden('folded-80'))
+    expect(formatProfile(RECORD, { fold: true, width: 120 })).toBe(golden('folded-120.txt'))
+    expect(formatProfile(RECORD, { fold: true, width: 80 })).toBe(golden('folded-80.txt'))
     for (const width of [64, 80, 100, 120, 200]) {
       for (const line of tableLines(formatProfile(RECORD, { width })))
         expect(line.length).toBeLessThanOrEqual(width)

@@ -6,11 +6,32 @@ import { type ProfileOptions, Profiler } from './profiler'
 import type { DevicePeaks, ProfileRecord } from './record'
 import type { ScopeId } from './scope-stack'
 
+export { type ChromeEvent, type ChromeTrace, chromeTrace } from './chrome'
+export {
+  type ClassicModelEntry,
+  type ClassicNode,
+  type ClassicPhase,
+  type ClassicSummaryEntry,
+  type ClassicTable,
+  classicProfile,
+  formatClassic,
+} from './classic'
+export { COLUMN_NAMES, type ColumnName } from './columns'
+export { formatCsv } from './csv'
+export { type DiffOptions, type DiffRow, diffProfiles, formatDiff, type ProfileDiff } from './diff'
+export { GROUPS, type GroupBy } from './group'
+export { formatHtml } from './html'
 export { describeTensor, type ScopeInfo } from './labels'
+export type { TableOptions } from './layout'
+export { formatMarkdown, type MarkdownOptions } from './markdown'
+export { measurePeaks } from './peaks'
 export type { ProfileOptions } from './profiler'
+export { readProfile } from './read'
 export * from './record'
 export { formatProfile, type ReportOptions } from './report'
 export type { ScopeId } from './scope-stack'
+export { collapsedStacks, type StackOptions } from './stacks'
+export type { ViewOptions } from './view'
 
 const profiler = new Profiler(native, () =>
   backends().some(({ name, status }) => name === 'cuda' && status === 'ready'),

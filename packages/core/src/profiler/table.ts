@@ -19,7 +19,7 @@ const LEAST_LAST = 16
 const LEAST_FIRST = 16
 
 /**
- * The lines of a plain text table, header first. To fit a width the last column is cut at its end, then left out, then
+ * The lines of a plain text table, header first. To fit a width the last column, if it is text, is cut at its end, then left out, then
  * the first is cut in its middle; the numbers between them are always whole.
  */
 export function renderTable(
@@ -32,7 +32,7 @@ export function renderTable(
   const last = widths.length - 1
   if (options.width !== undefined) {
     let excess = widths.reduce((sum, width) => sum + width + GAP.length, -GAP.length) - options.width
-    if (excess > 0) {
+    if (excess > 0 && columns[last]!.align === 'left' && last > 0) {
       const kept = widths[last]! - excess
       excess = kept >= LEAST_LAST ? 0 : -(kept + GAP.length)
       widths[last] = kept >= LEAST_LAST ? kept : 0
@@ -53,7 +53,8 @@ export function renderTable(
   })
 }
 
-function cut(text: string, width: number, where: 'middle' | 'end'): string {
+/** A text of at most `width` characters, with `…` for what is left out. */
+export function cut(text: string, width: number, where: 'middle' | 'end'): string {
   if (text.length <= width) return text
   const tail = where === 'end' ? 0 : (width - 1) >> 1
   return `${text.slice(0, width - 1 - tail)}…${tail > 0 ? text.slice(-tail) : ''}`

@@ -8,7 +8,16 @@ export interface ViewNode {
   row: ProfileRow
   /** How many repeated layers the row stands for. */
   layers: number
+  /** The quickest and the slowest of these layers, with what they took: device time where there is any, else host time. */
+  spread?: { fastest: LayerTime; slowest: LayerTime }
   children: ViewNode[]
+}
+
+/** What one of several layers took in all. */
+export interface LayerTime {
+  /** Its path from where the layers differ: `layers.17`. */
+  path: string
+  us: number
 }
 
 export interface ViewOptions {
@@ -69,11 +78,24 @@ function foldLayers(nodes: readonly ViewNode[]): ViewNode[] {
     }
     const to = layerPattern(first!.row)!
     const merged = mergeEqual(group.map((node) => movePath(node, node.row.path, to)))
+    const spread = spreadOf(group)
     folded.push(
-      ...merged.map((node) => ({ ...node, layers: group.length, children: foldLayers(node.children) })),
+      ...merged.map((node) => ({
+        ...{ ...node, layers: group.length, spread },
+        children: foldLayers(node.children),
+      })),
     )
   }
   return folded
+}
+
+function spreadOf(group: readonly ViewNode[]): { fastest: LayerTime; slowest: LayerTime } {
+  const times = group.map(({ row }): LayerTime => {
+    const path = row.path.split('.').slice(-2).join('.')
+    return { path, us: row.total_device_us > 0 ? row.total_device_us : row.total_cpu_us }
+  })
+  times.sort((a, b) => a.us - b.us)
+  return { fastest: times[0]!, slowest: times.at(-1)! }
 }
 
 /** `model.layers.*` for the module at `model.layers.7`; undefined for what is no numbered module. */

@@ -29,19 +29,30 @@ export function createLinearMethod(weight: Tensor): LinearMethod {
 }
 
 /**
- * The method for the output head: `out` is float32 whatever the weight is, and where `skinny_linear` is at hand it is not rounded
- * to the weight's dtype on the way. In bfloat16 the best two logits are often the same number.
+ * The method for the output head: `out` is float32 whatever the weight is, and not rounded to the weight's dtype on the way where the device
+ * has a kernel that can. In bfloat16 the best two logits are often the same number.
  */
 export function createLogitsMethod(weight: Tensor): LinearMethod {
   if (weight.dtype === 'float32') return createLinearMethod(weight)
-  const linear = torch.aten.linear
-  if (!hasSkinnyLinear(weight)) return { apply: (out, x) => scope(() => void out.copy_(linear(x, weight))) }
+  const many = createManyLogits(weight)
+  if (!hasSkinnyLinear(weight)) return { apply: many }
   return {
     apply: (out, x, tokens) => {
       if (tokens <= SKINNY_TOKENS) ops.skinny_linear(out, x, weight)
-      else scope(() => inSlices(out, x, tokens, (o, i) => ops.skinny_linear(o, i, weight)))
+      else many(out, x, tokens)
     },
   }
+}
+
+/** The same for any number of tokens. */
+function createManyLogits(weight: Tensor): LinearMethod['apply'] {
+  const { mm, linear } = torch.aten
+  if (hasDeviceKernel('aten::mm.dtype_out', weight))
+    return (out, x) => scope(() => void mm.dtype_out!(x, weight.transpose(0, 1), 'float32', { out }))
+  if (hasSkinnyLinear(weight))
+    return (out, x, tokens) =>
+      scope(() => inSlices(out, x, tokens, (o, i) => ops.skinny_linear(o, i, weight)))
+  return (out, x) => scope(() => void out.copy_(linear(x, weight)))
 }
 
 function inSlices(out: Tensor, x: Tensor, tokens: number, apply: (out: Tensor, x: Tensor) => void): void {
@@ -54,7 +65,11 @@ function inSlices(out: Tensor, x: Tensor, tokens: number, apply: (out: Tensor, x
 /** The dispatch keys of devices, for those that kernels of ours exist for. */
 const DISPATCH_KEYS: Readonly<Record<string, string>> = { cpu: 'CPU', cuda: 'CUDA' }
 
-function hasSkinnyLinear({ device }: Tensor): boolean {
+function hasSkinnyLinear(weight: Tensor): boolean {
+  return hasDeviceKernel('vllm_ops::skinny_linear', weight)
+}
+
+function hasDeviceKernel(op: string, { device }: Tensor): boolean {
   const dispatchKey = DISPATCH_KEYS[device.replace(/:\d+$/, '')]
-  return dispatchKey !== undefined && hasKernel('vllm_ops::skinny_linear', dispatchKey)
+  return dispatchKey !== undefined && hasKernel(op, dispatchKey)
 }

@@ -8,7 +8,7 @@ import type { Row } from './index'
 /** ns per call by the name of the row, and the version that was measured. */
 export interface PythonResult {
   readonly torch: string
-  readonly ns: Readonly<Record<string, number>>
+  readonly ns: Readonly<Record<string, { readonly least: number; readonly median: number }>>
 }
 
 /** Measures the rows from Python, where the interpreter (`PYTHON`, else python3) has torch. */

@@ -22,20 +22,19 @@ class StackLease {
  public:
   explicit StackLease(Environment& environment) : environment_(environment) {
     if (environment.depth >= environment.stacks.size()) environment.stacks.emplace_back();
-    stack_.swap(environment.stacks[environment.depth++]);
-    stack_.clear();
+    stack_ = &environment.stacks[environment.depth++];
   }
   ~StackLease() {
-    stack_.clear();
-    environment_.stacks[--environment_.depth].swap(stack_);
+    stack_->clear();
+    --environment_.depth;
   }
   StackLease(const StackLease&) = delete;
   StackLease& operator=(const StackLease&) = delete;
-  torch::jit::Stack& stack() { return stack_; }
+  torch::jit::Stack& stack() { return *stack_; }
 
  private:
   Environment& environment_;
-  torch::jit::Stack stack_;
+  torch::jit::Stack* stack_;  // a deque's elements stay where they are
 };
 
 // Which argument a result is: the same TensorImpl, as `add_` and out variants return.
@@ -174,6 +173,31 @@ Napi::Value string_at(const Napi::CallbackInfo& info) {
   });
 }
 
+// The JavaScript value that is mostly passed for a parameter.
+const char* javascript_kind(const Parameter& parameter) {
+  if (parameter.list) return "other";
+  switch (parameter.kind) {
+    case Kind::Tensor:
+      return "tensor";
+    case Kind::Int:
+    case Kind::Float:
+    case Kind::Scalar:
+      return "number";
+    case Kind::Bool:
+      return "boolean";
+    case Kind::String:
+    case Kind::ScalarType:
+    case Kind::Layout:
+    case Kind::MemoryFormat:
+    case Kind::Device:
+      return "string";
+    case Kind::Generator:
+    case Kind::Unsupported:
+      break;
+  }
+  return "other";
+}
+
 // findOperator(name, overload): { id, name, schema, parameters } or undefined.
 Napi::Value find_operator(const Napi::CallbackInfo& info) {
   return guarded(info, "find_operator", [&](Environment& environment) -> Napi::Value {
@@ -193,6 +217,9 @@ Napi::Value find_operator(const Napi::CallbackInfo& info) {
     for (size_t i = 0; i < op.parameters.size(); ++i) {
       Napi::Object parameter = Napi::Object::New(info.Env());
       parameter.Set("name", op.parameters[i].name);
+      parameter.Set("kind", javascript_kind(op.parameters[i]));
+      parameter.Set("optional", op.parameters[i].optional);
+      parameter.Set("hasDefault", op.parameters[i].has_default);
       parameter.Set("keywordOnly", op.parameters[i].keyword_only);
       parameter.Set("out", op.parameters[i].out);
       parameters.Set(static_cast<uint32_t>(i), parameter);

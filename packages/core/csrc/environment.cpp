@@ -77,6 +77,11 @@ uint32_t Environment::operator_id(const c10::OperatorHandle& handle) {
   return id;
 }
 
+bool Environment::is_small(const at::Tensor& tensor) {
+  constexpr size_t kSmall = 4096;
+  return tensor.has_storage() && tensor.storage().nbytes() <= kSmall;
+}
+
 double Environment::adopt(at::Tensor tensor, size_t others) {
   TensorEntry entry;
   // Memory is accounted to the handle that is the first to hold it; views and further handles add

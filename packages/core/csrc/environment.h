@@ -44,8 +44,11 @@ enum class Tag : uint8_t {
   // A result only: the very tensor of argument `value`, so that JavaScript gives its own object
   // back.
   Argument = 11,
+  // A result only: a tensor whose memory is so small that the collector need not know of it at
+  // once.
+  SmallTensor = 12,
 };
-constexpr int kProtocol = 2;
+constexpr int kProtocol = 3;
 
 // Where arguments and results start. Entry 0 carries a number in (of an operator or a kernel) and
 // the count of results out (negative: a failure), entry 1 the position behind the last argument.
@@ -82,6 +85,7 @@ struct Lender {
   std::mutex mutex;
   std::vector<napi_ref> returned;
   std::atomic<bool> pending{false};
+  std::atomic<int64_t> loans{0};  // that tensors still hold
   bool closed = false;
 };
 
@@ -148,7 +152,7 @@ struct Environment {
 
   std::deque<Operator> operators;
   std::unordered_map<std::string, uint32_t> operator_ids;
-  std::vector<torch::jit::Stack> stacks;  // one for each depth of re-entrant calls
+  std::deque<torch::jit::Stack> stacks;  // one for each depth of re-entrant calls
   size_t depth = 0;
 
   Failure failure;
@@ -173,6 +177,8 @@ struct Environment {
   const char* dtype_name(c10::ScalarType type) const;
   // The number of an operator, which is prepared when it is asked for first.
   uint32_t operator_id(const c10::OperatorHandle& handle);
+  // Whether a tensor that is forgotten may wait for its collection, together with a few others.
+  static bool is_small(const at::Tensor& tensor);
   // A new handle. Its memory is accounted to it where nothing but `others` more references holds
   // the tensor.
   double adopt(at::Tensor tensor, size_t others = 0);

@@ -195,6 +195,7 @@ Napi::Value bytes(const Napi::CallbackInfo& info) {
 void return_loan(void* context) {
   const std::unique_ptr<Loan> loan(static_cast<Loan*>(context));
   const std::lock_guard<std::mutex> guard(loan->lender->mutex);
+  loan->lender->loans.fetch_sub(1, std::memory_order_relaxed);
   if (loan->lender->closed) return;
   loan->lender->returned.push_back(loan->buffer);
   loan->lender->pending.store(true);
@@ -218,6 +219,7 @@ Napi::Value lend(const Napi::CallbackInfo& info) {
     auto loan = std::make_unique<Loan>(
         Loan{environment.lender, env, nullptr, static_cast<const char*>(data)});
     TORCH_CHECK(napi_create_reference(env, info[0], 1, &loan->buffer) == napi_ok, "no reference");
+    environment.lender->loans.fetch_add(1, std::memory_order_relaxed);
     TensorEntry entry;  // JavaScript's own memory: V8 counts it already
     entry.tensor = at::for_blob(static_cast<char*>(data) + offset, {static_cast<int64_t>(size)})
                        .context(loan.release(), return_loan)

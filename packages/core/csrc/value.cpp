@@ -56,17 +56,40 @@ class Decoder {
   size_t position() const { return position_; }
   bool at_end() const { return position_ >= end_; }
 
-  // The commonest case by itself: a live tensor where one tensor is wanted.
-  bool plain_tensor(const Parameter& parameter, torch::jit::Stack& stack) {
-    if (parameter.kind != Kind::Tensor || parameter.list || at_end() || tag() != Tag::Tensor) {
-      return false;
+  // The commonest cases by themselves: a live tensor, a number or a boolean where one is wanted,
+  // null where it may stand. False leaves everything else, and every error, to `parameter`.
+  bool plain(const Parameter& parameter, torch::jit::Stack& stack) {
+    if (parameter.list || at_end()) return false;
+    switch (tag()) {
+      case Tag::Tensor: {
+        if (parameter.kind != Kind::Tensor) return false;
+        const TensorEntry* entry = environment_.tensors->handles.find(value());
+        if (entry == nullptr || !has_memory(*entry)) return false;
+        stack.emplace_back(entry->tensor);
+        break;
+      }
+      case Tag::Number: {
+        const double number = value();
+        if (parameter.kind == Kind::Float) {
+          stack.emplace_back(number);
+        } else if (parameter.kind == Kind::Int && is_integer(number)) {
+          stack.emplace_back(static_cast<int64_t>(number));
+        } else {
+          return false;
+        }
+        break;
+      }
+      case Tag::Bool:
+        if (parameter.kind != Kind::Bool) return false;
+        stack.emplace_back(value() != 0);
+        break;
+      case Tag::None:
+        if (!parameter.optional) return false;
+        stack.emplace_back();
+        break;
+      default:
+        return false;
     }
-    const TensorEntry* entry = environment_.tensors->handles.find(value());
-    if (entry == nullptr) return false;
-    if (const Loan* loan = loan_of(entry->tensor)) {
-      if (is_gone(environment_, *loan)) return false;
-    }
-    stack.emplace_back(entry->tensor);
     ++position_;
     return true;
   }
@@ -97,6 +120,18 @@ class Decoder {
   }
 
  private:
+  static bool is_integer(double number) {
+    return std::fabs(number) <= kSafeInteger && number == std::trunc(number);
+  }
+
+  // Whether a tensor's memory is still there. Only what was borrowed from JavaScript can go away,
+  // and mostly nothing is borrowed.
+  bool has_memory(const TensorEntry& entry) const {
+    if (environment_.lender->loans.load(std::memory_order_relaxed) == 0) return true;
+    const Loan* loan = loan_of(entry.tensor);
+    return loan == nullptr || !is_gone(environment_, *loan);
+  }
+
   Tag tag() const { return static_cast<Tag>(environment_.tags[position_]); }
   double value() const { return environment_.values[position_]; }
 
@@ -138,6 +173,7 @@ class Decoder {
       case Tag::Invalid:
         return string();
       case Tag::Argument:
+      case Tag::SmallTensor:
         break;
     }
     return "an unknown value";
@@ -156,11 +192,9 @@ class Decoder {
       fail("a live tensor", "a disposed tensor");
       return nullptr;
     }
-    if (const Loan* loan = loan_of(entry->tensor)) {
-      if (is_gone(environment_, *loan)) {
-        fail("a tensor with its memory", "one whose ArrayBuffer was transferred away");
-        return nullptr;
-      }
+    if (!has_memory(*entry)) {
+      fail("a tensor with its memory", "one whose ArrayBuffer was transferred away");
+      return nullptr;
     }
     ++position_;
     return &entry->tensor;
@@ -171,7 +205,7 @@ class Decoder {
       out = environment_.integers[position_];
     } else if (tag() == Tag::Number) {
       const double number = value();
-      if (!(std::fabs(number) <= kSafeInteger) || number != std::trunc(number)) {
+      if (!is_integer(number)) {
         return fail("an integer (a bigint beyond 2^53)", "number " + number_text(number));
       }
       out = static_cast<int64_t>(number);
@@ -469,7 +503,7 @@ bool decode_arguments(Environment& environment, const Operator& op, size_t begin
                       torch::jit::Stack& stack) {
   Decoder decoder(environment, begin, end);
   for (const Parameter& parameter : op.parameters) {
-    if (decoder.plain_tensor(parameter, stack)) continue;
+    if (decoder.plain(parameter, stack)) continue;
     stack.emplace_back();
     if (decoder.at_end()) {
       // Trailing arguments that were not given.
@@ -515,7 +549,8 @@ size_t encode_value(Environment& environment, c10::IValue value, Kind kind, size
   if (value.isTensor()) {
     at::Tensor tensor = std::move(value).toTensor();
     if (tensor.defined()) {
-      put(environment, position, Tag::Tensor, environment.adopt(std::move(tensor), others));
+      const Tag tag = Environment::is_small(tensor) ? Tag::SmallTensor : Tag::Tensor;
+      put(environment, position, tag, environment.adopt(std::move(tensor), others));
     } else {
       put(environment, position, Tag::None, 0);
     }

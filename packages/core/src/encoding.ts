@@ -7,18 +7,37 @@ import { types } from 'node:util'
 import { type Addon, dtypeTable, onStart, PROTOCOL } from './native'
 import { Tensor } from './tensor'
 
-const NONE = 0
-const TENSOR = 1
-const NUMBER = 2
-const BIGINT = 3
-const BOOL = 4
-const STRING = 5
-const LIST = 6
-const COMPLEX = 7
-const GENERATOR = 8
-const INVALID = 9
-const ABSENT = 10
-const ARGUMENT = 11
+/** What an entry is. */
+export const TAGS = {
+  none: 0,
+  tensor: 1,
+  number: 2,
+  bigint: 3,
+  bool: 4,
+  string: 5,
+  list: 6,
+  complex: 7,
+  generator: 8,
+  invalid: 9,
+  absent: 10,
+  argument: 11,
+  smallTensor: 12,
+} as const
+const {
+  none: NONE,
+  tensor: TENSOR,
+  number: NUMBER,
+  bigint: BIGINT,
+  bool: BOOL,
+  string: STRING,
+  list: LIST,
+  complex: COMPLEX,
+  generator: GENERATOR,
+  invalid: INVALID,
+  absent: ABSENT,
+  argument: ARGUMENT,
+  smallTensor: SMALL_TENSOR,
+} = TAGS
 
 /** Where arguments and results start. */
 export const HEADER = 2
@@ -28,6 +47,8 @@ let capacity = 1 << 14
 export let tags = new Uint8Array(capacity)
 /** One number an entry. */
 export let values = new Float64Array(capacity)
+/** Both, for code that cannot see these variables (`caller.ts`). */
+export const buffer = { tags, values }
 let integers = new BigInt64Array(values.buffer)
 
 let addon: Addon
@@ -123,10 +144,13 @@ function grow(needed: number): void {
   // As integers: a bigint's bits may be a NaN, which a copy of doubles need not keep.
   integers = new BigInt64Array(values.buffer)
   integers.set(new BigInt64Array(olderValues.buffer))
+  buffer.tags = tags
+  buffer.values = values
   addon.setBuffer(tags, values)
 }
 
-function idOf(text: string): number {
+/** The number of a string, for this call at least. */
+export function idOf(text: string): number {
   let id = ids.get(text)
   if (id === undefined) {
     if (ids.size >= MOST_STRINGS) return addon.pass(text)
@@ -266,6 +290,8 @@ export function take(args: ArrayLike<unknown>): unknown {
   switch (tags[position]) {
     case TENSOR:
       return Tensor.adopt(values[position]!)
+    case SMALL_TENSOR:
+      return Tensor.adoptSmall(values[position]!)
     case ARGUMENT:
       return args[values[position]!]
     case NUMBER:
@@ -292,16 +318,4 @@ function takeList(count: number, args: ArrayLike<unknown>): unknown[] {
   const list: unknown[] = new Array(count)
   for (let i = 0; i < count; i++) list[i] = take(args)
   return list
-}
-
-/** Reads the only result of a call, which is none of its arguments. */
-export function takeOnly(): unknown {
-  if (tags[HEADER] === TENSOR) return Tensor.adopt(values[HEADER]!)
-  cursor = HEADER
-  return take([])
-}
-
-/** When the only result is an argument itself, that argument's index; -1 otherwise. */
-export function resultArgument(): number {
-  return tags[HEADER] === ARGUMENT ? values[HEADER]! : -1
 }

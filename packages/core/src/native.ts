@@ -18,9 +18,12 @@ export interface NativeOperator {
   /** With its namespace and overload: `aten::add.Tensor`. */
   readonly name: string
   readonly schema: string
-  /** `out`: keyword-only and written to. */
+  /** `kind`: the JavaScript value that is mostly passed. `optional`: null may be. `out`: keyword-only and written to. */
   readonly parameters: readonly {
     readonly name: string
+    readonly kind: 'tensor' | 'number' | 'boolean' | 'string' | 'other'
+    readonly optional: boolean
+    readonly hasDefault: boolean
     readonly keywordOnly: boolean
     readonly out: boolean
   }[]
@@ -136,7 +139,7 @@ export interface Addon {
 }
 
 /** The layout of the argument buffer; the addon refuses another number than its own. */
-export const PROTOCOL = 2
+export const PROTOCOL = 3
 
 /** The namespace of our ops in the dispatcher. */
 export const NAMESPACE = 'vllm_ops'

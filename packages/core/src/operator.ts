@@ -1,17 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import {
-  type Complex,
-  type Generator,
-  HEADER,
-  put,
-  putPlain,
-  resultArgument,
-  rewind,
-  snapshot,
-  take,
-  takeOnly,
-  values,
-} from './encoding'
+import { compileCaller } from './caller'
+import { type Complex, type Generator, HEADER, put, rewind, snapshot, take, values } from './encoding'
 import { ArgumentError, errorOf, VllmOpsError } from './errors'
 import { takeKernelError } from './kernel'
 import { type Addon, type NativeOperator, native } from './native'
@@ -49,62 +38,14 @@ export interface OpOverload {
   redispatch<R = Tensor>(keys: string | readonly string[], ...args: (OpArgument | OpOptions)[]): R
 }
 
-const MOST_FIXED = 8
-
-/**
- * The function of an operator. In-place calls of up to eight plain arguments make no JavaScript object: the arguments go into the
- * buffer, one crossing, done.
- */
+/** The function of an operator: specialised where its arguments are mostly plain, and the general way for everything else. */
 export function makeOverload(op: NativeOperator): OpOverload {
   const addon = native()
-  const { id } = op
-  const crossing = addon.call
   const positional = op.parameters.filter((parameter) => !parameter.keywordOnly).length
-  const callFixed = function (
-    a0: unknown,
-    a1: unknown,
-    a2: unknown,
-    a3: unknown,
-    a4: unknown,
-    a5: unknown,
-    a6: unknown,
-    a7: unknown,
-  ): unknown {
-    // biome-ignore lint/complexity/noArguments: a rest parameter would allocate an array in every call
-    const count = arguments.length
-    let position = count > positional ? -1 : HEADER
-    if (count > 0 && position >= 0) position = putPlain(a0, position)
-    if (count > 1 && position >= 0) position = putPlain(a1, position)
-    if (count > 2 && position >= 0) position = putPlain(a2, position)
-    if (count > 3 && position >= 0) position = putPlain(a3, position)
-    if (count > 4 && position >= 0) position = putPlain(a4, position)
-    if (count > 5 && position >= 0) position = putPlain(a5, position)
-    if (count > 6 && position >= 0) position = putPlain(a6, position)
-    if (count > 7 && position >= 0) position = putPlain(a7, position)
-    // biome-ignore lint/complexity/noArguments: rare, and the only place that needs all of them
-    if (position < 0) return callAny(addon, op, Array.from(arguments), positional)
-    values[0] = id
-    values[1] = position
-    crossing()
-    const results = values[0]!
-    if (results === 0) return undefined
-    if (results < 0) throw failure(addon, op.schema)
-    if (results > 1) return takeAll(results, [a0, a1, a2, a3, a4, a5, a6, a7])
-    switch (resultArgument()) {
-      case -1:
-        return takeOnly()
-      case 0:
-        return a0
-      case 1:
-        return a1
-      case 2:
-        return a2
-      default:
-        return [a3, a4, a5, a6, a7][resultArgument() - 3]
-    }
-  }
-  const callMany = (...args: unknown[]) => callAny(addon, op, args, positional)
-  const call = op.parameters.length > MOST_FIXED ? callMany : callFixed
+  const general = (args: ArrayLike<unknown>) => callAny(addon, op, Array.from(args), positional)
+  const call =
+    compileCaller(op, addon.call, general, (results, args) => finish(addon, op, results, args)) ??
+    ((...args: unknown[]) => general(args))
   Object.defineProperty(call, 'name', { value: op.name })
   const redispatch = (keys: string | readonly string[], ...args: unknown[]) => {
     const given = arrange(op, args, positional)
@@ -124,9 +65,13 @@ function cross(addon: Addon, op: NativeOperator, given: readonly unknown[], cros
   values[0] = op.id
   values[1] = position
   crossing()
-  const results = values[0]!
+  return finish(addon, op, values[0]!, given)
+}
+
+/** What a call returned, or its error: `results` is the count that the addon left in the header. */
+function finish(addon: Addon, op: NativeOperator, results: number, args: ArrayLike<unknown>): unknown {
   if (results < 0) throw failure(addon, op.schema)
-  return takeAll(results, given)
+  return takeAll(results, args)
 }
 
 /** Writes arranged arguments into the buffer; returns the position behind the last. */

@@ -13,6 +13,12 @@ import { noteDisposed, noteMade } from './tracking'
 /** Nested arrays of a tensor's elements, as deep as the tensor has dimensions. */
 export type NestedArray = number | bigint | boolean | NestedArray[]
 
+// Small tensors of which the collector does not know yet, in a ring. With what the addon calls small (csrc/environment.cpp) they hold
+// 256 KB at most.
+const MOST_YOUNG = 64
+const young: (Tensor | undefined)[] = new Array(MOST_YOUNG).fill(undefined)
+let nextYoung = 0
+
 /**
  * A tensor of libtorch. It is made by ops and by the creation functions (`empty`, `tensor`, `fromTypedArray`, …), never by `new`.
  * Its memory is freed by `dispose()` (or `using`, or `scope`); what is forgotten is freed when it is collected.
@@ -35,9 +41,38 @@ export class Tensor {
     return tensor
   }
 
+  /**
+   * @internal The object of a handle whose memory is small. Telling the collector of an object costs as much as a small op, and most
+   * small tensors are disposed at once: so the last few are held here, and the collector hears of those that outlive that.
+   */
+  static adoptSmall(handle: number): Tensor {
+    const tensor = new Tensor(handle)
+    const oldest = young[nextYoung]
+    if (oldest !== undefined && oldest.#handle !== 0) {
+      values[0] = oldest.#handle
+      native().track(oldest)
+    }
+    young[nextYoung] = tensor
+    nextYoung = (nextYoung + 1) % MOST_YOUNG
+    adoptIntoScope(tensor)
+    return tensor
+  }
+
   /** @internal The handle of a tensor (0 when disposed), or `undefined` for any other object. */
   static handleOf(value: object): number | undefined {
     return #handle in value ? value.#handle : undefined
+  }
+
+  /**
+   * @internal The handle of a tensor (0 when disposed), or -1 for any other object. The fast way where a tensor is expected: the engine
+   * inlines a read of a private field, but not `#handle in value`. Runs no caller's code, not even a proxy's.
+   */
+  static handleIn(value: object): number {
+    try {
+      return (value as Tensor).#handle
+    } catch {
+      return -1
+    }
   }
 
   #describe(what: string): Description {

@@ -33,6 +33,28 @@ describe('memory', () => {
   })
 
   it.each([
+    ['two tensors', 'torch.aten.relu_.default(x); torch.aten.copy_.default(x, y)'],
+    ['five arguments', "torch.aten.scatter_reduce_.two(x, 0, index, y, 'amax')"],
+    ['numbers and null', 'torch.aten.uniform_.default(x, 0.5, 1.5); torch.aten.clamp_.default(x, null, 2)'],
+  ])('is not taken from the JavaScript heap by an in-place call of %s', async (_, body) => {
+    const { least } = await resultOf<{ least: number }>(`${PREPARE}
+      import { getHeapStatistics } from 'node:v8'
+      const [x, y, index] = [full([8], 1), full([8], 0), full([8], 0, { dtype: 'int64' })]
+      const run = (n) => { for (let i = 0; i < n; i++) ${body} }
+      const grown = () => {
+        const before = getHeapStatistics().used_heap_size
+        run(20_000)
+        return getHeapStatistics().used_heap_size - before
+      }
+      // The engine compiles in the background: it has to be asked between turns of the event loop.
+      const rounds = []
+      for (let i = 0; i < 20; i++) { rounds.push(grown()); await new Promise((done) => setTimeout(done, 5)) }
+      console.log(JSON.stringify({ least: Math.min(...rounds.map((bytes) => bytes < 0 ? Infinity : bytes)) }))`)
+    // One object of 12 bytes a call would be 240,000.
+    expect(least).toBeLessThan(20_000)
+  })
+
+  it.each([
     ['dispose', 'empty([64]).dispose()'],
     ['ops', 'torch.aten.add(x, x).dispose()'],
     ['lists', 'for (const part of torch.aten.split(x, 1)) part.dispose()'],

@@ -100,16 +100,16 @@ template <typename T, int kSize>
 void launch_tensor_cores(const Launch& launch, const AttentionKernel& call, unsigned blocks) {
   using B = TensorCoreBlock<kSize>;
   launch.allow_shared<attend_tensor_cores<T, kSize>>(B::kShared);
-  launch.with_shared(attend_tensor_cores<T, kSize>, blocks, 32 * B::kWarps, B::kShared, call);
+  launch.overlapping<attend_tensor_cores<T, kSize>>(blocks, 32 * B::kWarps, B::kShared, call);
 }
 
 template <typename T, int kHeads>
 void launch_any(const Launch& launch, const AttentionKernel& call, unsigned blocks, bool vectors) {
   const std::size_t shared = any_shared_floats(kHeads, call.layout.head_size) * sizeof(float);
   if (vectors)
-    launch.with_shared(attend_any<T, kHeads, kVectorSize<T>>, blocks, kTile, shared, call);
+    launch.overlapping<attend_any<T, kHeads, kVectorSize<T>>>(blocks, kTile, shared, call);
   else
-    launch.with_shared(attend_any<T, kHeads, 1>, blocks, kTile, shared, call);
+    launch.overlapping<attend_any<T, kHeads, 1>>(blocks, kTile, shared, call);
 }
 
 /// What both ops do once their arguments have been checked. `scratch` is v2's.

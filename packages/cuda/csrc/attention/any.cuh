@@ -32,6 +32,8 @@ __global__ void __launch_bounds__(kTile) attend_any(const __grid_constant__ Atte
   float* const sums = queries + kHeads * size;  // [kHeads, size]
   float* const weights = sums + kHeads * size;  // [kHeads, kTile]
   const int thread = threadIdx.x, lane = thread % 32;
+  let_next_kernel_start();
+  wait_for_previous_kernel();
 
   const Work work = work_of(call, blockIdx.x);
   const int first = work.kv_head * call.group_heads + work.head_group * kHeads;

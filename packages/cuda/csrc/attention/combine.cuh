@@ -17,6 +17,7 @@ __global__ void __launch_bounds__(kCombineThreads* kCombineRows)
     combine_parts(const __grid_constant__ AttentionKernel call) {
   extern __shared__ float factors[];  // [parts]
   __shared__ float row_sums[kCombineRows][kCombineThreads];
+  let_next_kernel_start();
   wait_for_previous_kernel();
   const int64_t pair = blockIdx.x;  // sequence and head
   const int thread = threadIdx.x + threadIdx.y * kCombineThreads, lane = thread % 32;

@@ -74,6 +74,8 @@ __global__ void __launch_bounds__(32 * TensorCoreBlock<kSize>::kWarps,
   constexpr int kSteps = kSize / 16;  // of 16 elements of a head
   extern __shared__ __align__(128) unsigned char queues[];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
+  let_next_kernel_start();
+  wait_for_previous_kernel();
   const Work work = work_of(call, blockIdx.x);
   const int size = static_cast<int>(call.layout.head_size), length = work.length;
   const int first_head = work.kv_head * call.group_heads + work.head_group * kHeadsOfBlock;
@@ -170,7 +172,6 @@ __global__ void __launch_bounds__(32 * TensorCoreBlock<kSize>::kWarps,
     fetch_values(next, next_values, stage);
     advance();
   }
-  let_next_kernel_start();
 
   uint32_t queries[kSteps][2];  // Q^T: this lane's head is `row`
   {

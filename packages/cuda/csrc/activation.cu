@@ -99,6 +99,8 @@ __global__ void __launch_bounds__(kThreads)
     activation_kernel(T* out,          // [rows, width], rows out_stride apart; may be input itself
                       const T* input,  // [rows, width or 2 * width], rows input_stride apart
                       int64_t rows, int64_t width, int64_t out_stride, int64_t input_stride) {
+  let_next_kernel_start();
+  wait_for_previous_kernel();
   const int64_t step = static_cast<int64_t>(blockDim.x) * N;
   const int64_t first =
       static_cast<int64_t>(blockIdx.x) * kUnroll * step + static_cast<int64_t>(threadIdx.x) * N;
@@ -144,8 +146,9 @@ void run(const DeviceCheck& check, const MutableView& out, const Rows& out_rows,
   dispatch_floating(in.dtype, [&]<typename T>() {
     const auto with = [&]<int N, int kUnroll>() {
       const Tiles t = tiles(out_rows.count, ceil_div(width / N, kUnroll), kThreads);
-      launch(activation_kernel<Act, kGated, T, N, kUnroll>, t.grid, t.block, out.as<T>(),
-             in.as<T>(), out_rows.count, width, out_rows.stride, in_rows.stride);
+      launch.overlapping<activation_kernel<Act, kGated, T, N, kUnroll>>(
+          t.grid, t.block, 0, out.as<T>(), in.as<T>(), out_rows.count, width, out_rows.stride,
+          in_rows.stride);
     };
     if (!vectors)
       with.template operator()<1, 1>();

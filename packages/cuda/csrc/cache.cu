@@ -90,6 +90,8 @@ struct PagedArguments {
 template <bool kAligned, typename E>
 __global__ void __launch_bounds__(kThreads)
     paged_kernel(const __grid_constant__ PagedArguments<E> a) {
+  let_next_kernel_start();
+  wait_for_previous_kernel();
   constexpr int x = kPiece / sizeof(E), kElements = kTileBytes / sizeof(E);
   // Rows of keys are read by pieces, a quarter of a warp at a time from different banks; rows of
   // values by elements, each lane from a row of its own: an odd number of words.
@@ -161,6 +163,8 @@ template <typename V>
 __global__ void __launch_bounds__(kThreads)
     flash_kernel(const __grid_constant__ FlashWrite a, const int64_t* slots, int64_t tokens,
                  int64_t items) {
+  let_next_kernel_start();
+  wait_for_previous_kernel();
   constexpr int kUnroll = 2;
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t token = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; token < tokens;
@@ -243,8 +247,10 @@ void reshape_and_cache(const Tensor& key, const Tensor& value, Tensor& key_cache
     const PagedArguments<E> arguments{k.as<E>(),     v.as<E>(),           kc.as<E>(),
                                       vc.as<E>(),    slots.as<int64_t>(), tokens,
                                       k_rows.stride, v_rows.stride,       layout};
-    launch(aligned ? paged_kernel<true, E> : paged_kernel<false, E>, grid, dim3(kThreads),
-           arguments);
+    if (aligned)
+      launch.overlapping<paged_kernel<true, E>>(grid, dim3(kThreads), 0, arguments);
+    else
+      launch.overlapping<paged_kernel<false, E>>(grid, dim3(kThreads), 0, arguments);
   };
   // A copy of bits: only the size of the elements counts.
   if (size == 2)
@@ -269,7 +275,8 @@ void reshape_and_cache_flash(const Tensor& key, const Tensor& value, Tensor& key
   const auto run = [&]<typename V>() {
     const int64_t items = write.row_bytes / static_cast<int64_t>(sizeof(V));
     const Tiles t = tiles(k.size(0), ceil_div(items, 2), kThreads);
-    launch(flash_kernel<V>, t.grid, t.block, write, slots.as<int64_t>(), k.size(0), items);
+    launch.overlapping<flash_kernel<V>>(t.grid, t.block, 0, write, slots.as<int64_t>(), k.size(0),
+                                        items);
   };
   const auto copy_aligned = [](const FlashCopy& part) {
     return are_aligned(address_of(part.rows), address_of(part.cache), part.row_stride,

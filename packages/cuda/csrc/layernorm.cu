@@ -85,6 +85,8 @@ struct NormArguments {
 template <bool kAdd, typename T, int kItems>
 __global__ void __launch_bounds__(kMaxThreads, kResident<kAdd, kItems>)
     norm_kernel(const __grid_constant__ NormArguments<T> a) {
+  let_next_kernel_start();
+  wait_for_previous_kernel();
   constexpr int N = kVectorSize<T>;
   constexpr bool kEarly = kItems <= kEarlyWeightItems;
   const int64_t row = blockIdx.x;
@@ -133,6 +135,8 @@ __global__ void __launch_bounds__(kMaxThreads, kResident<kAdd, kItems>)
 template <bool kAdd, typename T>
 __global__ void __launch_bounds__(kMaxThreads)
     any_norm_kernel(const __grid_constant__ NormArguments<T> a) {
+  let_next_kernel_start();
+  wait_for_previous_kernel();
   const int64_t row = blockIdx.x;
   const T* const input = a.input + row * a.input_stride;
   T* const residual = kAdd ? a.residual + row * a.residual_stride : nullptr;
@@ -164,7 +168,8 @@ void run(const Launch& launch, const NormArguments<T>& arguments, int64_t rows, 
   constexpr int64_t kMostRows = 2147483647;  // of one grid
   const int64_t items = arguments.width / kVectorSize<T>;
   const auto with_items = [&]<int kItems>(dim3 grid, const NormArguments<T>& part) {
-    launch(norm_kernel<kAdd, T, kItems>, grid, dim3(threads_for(ceil_div(items, kItems))), part);
+    launch.overlapping<norm_kernel<kAdd, T, kItems>>(
+        grid, dim3(threads_for(ceil_div(items, kItems))), 0, part);
   };
   for (int64_t row = 0; row < rows; row += kMostRows) {
     NormArguments<T> part = arguments;
@@ -176,7 +181,8 @@ void run(const Launch& launch, const NormArguments<T>& arguments, int64_t rows, 
     // 448 with four.
     const int64_t most = kMaxThreads;
     if (!vectors || items > kMostItems * most)
-      launch(any_norm_kernel<kAdd, T>, grid, dim3(threads_for(ceil_div(part.width, 4))), part);
+      launch.overlapping<any_norm_kernel<kAdd, T>>(grid, dim3(threads_for(ceil_div(part.width, 4))),
+                                                   0, part);
     else if (items <= 4 * kWarp)
       with_items.template operator()<1>(grid, part);
     else if (items <= 2 * most)

@@ -112,6 +112,8 @@ struct RotaryArguments {
 template <typename T, typename Pairs, int kHeads>
 __global__ void __launch_bounds__(kThreads)
     rotary_kernel(const __grid_constant__ RotaryArguments<T> a) {
+  let_next_kernel_start();
+  wait_for_previous_kernel();
   const int64_t token = blockIdx.x;
   int64_t row = a.positions[token];
   if (a.offsets != nullptr) {
@@ -269,7 +271,7 @@ struct Rotary {
       const int64_t count = std::min(query_heads.tokens - token, kMostTokens);
       const dim3 grid(static_cast<unsigned>(count),
                       static_cast<unsigned>(std::min(ceil_div(heads, y * kHeads), kMostY)));
-      launch(rotary_kernel<T, Pairs, kHeads>, grid, block, part);
+      launch.overlapping<rotary_kernel<T, Pairs, kHeads>>(grid, block, 0, part);
       part.query += count * part.query_stride;
       part.key += count * part.key_stride;
       part.positions += count;

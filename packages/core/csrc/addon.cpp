@@ -70,6 +70,9 @@ Napi::Object start(Napi::Env env, Napi::Object exports) {
   export_memory(env, exports);
   export_device(env, exports);
   export_stream(env, exports);
+  export_async(env, exports);
+  export_share(env, exports);
+  export_dlpack(env, exports);
   export_library(env, exports);
   export_kernel(env, exports);
   export_profiler(env, exports);

@@ -37,30 +37,6 @@ class StackLease {
   torch::jit::Stack* stack_;  // a deque's elements stay where they are
 };
 
-// Which argument a result is: the same TensorImpl, as `add_` and out variants return.
-struct ArgumentIdentities {
-  static constexpr size_t kMost = 16;
-  const c10::TensorImpl* impl[kMost];
-  size_t index[kMost];
-  size_t count = 0;
-
-  void collect(const torch::jit::Stack& stack) {
-    for (size_t i = 0; i < stack.size() && count < kMost; ++i) {
-      if (!stack[i].isTensor()) continue;
-      impl[count] = stack[i].unsafeToTensorImpl();
-      index[count++] = i;
-    }
-  }
-  int64_t find(const c10::IValue& value) const {
-    if (!value.isTensor()) return -1;
-    const c10::TensorImpl* wanted = value.unsafeToTensorImpl();
-    for (size_t i = 0; i < count; ++i) {
-      if (impl[i] == wanted) return static_cast<int64_t>(index[i]);
-    }
-    return -1;
-  }
-};
-
 template <typename Invoke>
 void run(Environment& environment, const Operator& op, size_t end, Invoke invoke) {
   StackLease lease(environment);
@@ -74,23 +50,7 @@ void run(Environment& environment, const Operator& op, size_t end, Invoke invoke
   ArgumentIdentities identities;
   if (op.returns_arguments) identities.collect(stack);
   invoke(op.handle, stack);
-  const size_t count = stack.size();
-  TORCH_CHECK(count == op.results.size(), "the kernel left ", count,
-              " results where its schema says ", op.results.size());
-  size_t entries = kHeader;
-  for (const c10::IValue& result : stack) entries += result.isTensor() ? 1 : entries_of(result);
-  environment.reserve(entries);
-  size_t position = kHeader;
-  for (size_t i = 0; i < count; ++i) {
-    const int64_t argument = op.returns_arguments ? identities.find(stack[i]) : -1;
-    if (argument >= 0) {
-      environment.tags[position] = static_cast<uint8_t>(Tag::Argument);
-      environment.values[position++] = static_cast<double>(argument);
-    } else {
-      position = encode_value(environment, std::move(stack[i]), op.results[i].kind, position);
-    }
-  }
-  environment.values[0] = static_cast<double>(count);
+  encode_results(environment, op, identities, stack);
 }
 
 template <typename Invoke>

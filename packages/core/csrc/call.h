@@ -18,6 +18,9 @@ void export_raw(Napi::Env env, Napi::Object exports, const char* name, napi_call
 void export_call(Napi::Env env, Napi::Object exports);
 void export_tensor(Napi::Env env, Napi::Object exports);
 void export_memory(Napi::Env env, Napi::Object exports);
+void export_async(Napi::Env env, Napi::Object exports);
+void export_share(Napi::Env env, Napi::Object exports);
+void export_dlpack(Napi::Env env, Napi::Object exports);
 void export_library(Napi::Env env, Napi::Object exports);
 void export_kernel(Napi::Env env, Napi::Object exports);
 void export_device(Napi::Env env, Napi::Object exports);

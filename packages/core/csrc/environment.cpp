@@ -3,6 +3,7 @@
 #include "environment.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace vllm_ops {
 
@@ -21,17 +22,26 @@ void TensorTable::discharge(int64_t bytes) {
   --owners;
 }
 
+Runtime::Runtime() {
+  const char* emulated = std::getenv("VLLM_OPS_EMULATE");
+  const std::string list = emulated == nullptr ? "" : emulated;
+  external_buffers = list.find("no-external-buffers") == std::string::npos;
+  basic_finalizers = list.find("late-finalizers") == std::string::npos;
+}
+
 Environment::Environment(napi_env napi) : env(napi), tensors(new TensorTable()) {}
 
 Environment::~Environment() {
   abandon_profile(*this);
   remove_kernels(*this);
+  remove_shared(*this);
   {
     const std::lock_guard<std::mutex> guard(lender->mutex);
     lender->closed = true;
     lender->returned.clear();  // Node frees what is left with the environment
   }
   tensors->closed = true;
+  tensors->finalizers -= tensors->late.size();
   if (tensors->finalizers == 0) delete tensors;
 }
 
@@ -89,6 +99,12 @@ double Environment::adopt(at::Tensor tensor, size_t others) {
   if (tensor.use_count() <= 1 + others && tensor.has_storage() &&
       tensor.storage().use_count() == 1 && tensor.device().is_cpu()) {
     entry.accounted = static_cast<int64_t>(tensor.storage().nbytes());
+    if (tensors->limit > 0 && tensors->allocated + entry.accounted > tensors->limit) {
+      throw CodedError("E_OUT_OF_MEMORY", "the tensors of this thread would hold " +
+                                              std::to_string(tensors->allocated + entry.accounted) +
+                                              " bytes, more than the limit of " +
+                                              std::to_string(tensors->limit));
+    }
     if (entry.accounted != 0) tensors->account(entry.accounted);
   }
   entry.tensor = std::move(tensor);

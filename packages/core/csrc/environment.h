@@ -107,13 +107,22 @@ struct TensorTable {
   int64_t allocated_peak = 0;
   int64_t owners = 0;  // handles that memory is accounted to: now and ever
   int64_t owners_made = 0;
+  int64_t limit = 0;  // of `allocated`; 0: none
   size_t finalizers = 0;
+  std::vector<void*> late;  // handles of collected objects that wait for the loop to turn
   bool closed = false;
 
   // A handle that memory of the CPU is accounted to comes; one of `bytes` (0: another's memory)
   // goes.
   void account(int64_t bytes);
   void discharge(int64_t bytes);
+};
+
+// What a runtime may lack, so that tests can do without it here: VLLM_OPS_EMULATE, a list.
+struct Runtime {
+  Runtime();
+  bool external_buffers = true;  // false: 'no-external-buffers'
+  bool basic_finalizers = true;  // false: 'late-finalizers', which run between turns of the loop
 };
 
 struct Environment {
@@ -137,6 +146,7 @@ struct Environment {
   napi_ref tag_buffer = nullptr;
   napi_ref value_buffer = nullptr;
 
+  const Runtime runtime;
   TensorTable* tensors;  // freed by the last finalizer
   HandleTable<at::Generator> generators;
   HandleTable<std::shared_ptr<DeviceEvent>> events;
@@ -154,6 +164,9 @@ struct Environment {
   std::unordered_map<std::string, uint32_t> operator_ids;
   std::deque<torch::jit::Stack> stacks;  // one for each depth of re-entrant calls
   size_t depth = 0;
+
+  std::unordered_map<double, napi_async_work> async_calls;  // those that are queued or running
+  napi_ref finish_call = nullptr;  // JavaScript's function for a finished one (async.cpp)
 
   Failure failure;
   napi_ref invoke_kernel = nullptr;  // the trampoline into kernels written in JavaScript
@@ -191,5 +204,7 @@ struct Environment {
 // (profiler.cpp).
 void remove_kernels(Environment& environment);
 void abandon_profile(Environment& environment);
+// Forgets what an environment shared for as long as it lives (share.cpp).
+void remove_shared(const Environment& environment);
 
 }  // namespace vllm_ops

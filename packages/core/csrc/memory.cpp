@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the tensors of one environment hold: counts, and the live ones themselves.
 
+#include <ATen/Functions.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "call.h"
 
 namespace vllm_ops {
@@ -50,6 +54,40 @@ Napi::Value reset_host_peak(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// setHostLimit(bytes): an op whose result would take `allocated` beyond it fails; 0: none.
+Napi::Value set_host_limit(const Napi::CallbackInfo& info) {
+  Environment::of(info.Env()).tensors->limit =
+      static_cast<int64_t>(info[0].As<Napi::Number>().DoubleValue());
+  return info.Env().Undefined();
+}
+
+// hasBasicFinalizers(): whether forgotten tensors go inside the collector, as far as the addon
+// knows.
+Napi::Value has_basic_finalizers(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), Environment::of(info.Env()).runtime.basic_finalizers);
+}
+
+// pagedBytes(bytes, atEnd): a uint8 tensor between two pages that nobody can read or write; it ends
+// where the second begins, or begins where the first ends. For checks of kernels.
+Napi::Value paged_bytes(const Napi::CallbackInfo& info) {
+  return guarded(info, "pagedBytes", [&](Environment& environment) -> Napi::Value {
+    const auto size = static_cast<size_t>(info[0].As<Napi::Number>().DoubleValue());
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t middle = (size + page - 1) / page * page;
+    const size_t whole = middle + 2 * page;
+    void* const memory = mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw CodedError("E_OUT_OF_MEMORY", "no pages to guard memory with");
+    char* const begin = static_cast<char*>(memory) + page;
+    TORCH_CHECK(middle == 0 || mprotect(begin, middle, PROT_READ | PROT_WRITE) == 0,
+                "pages stay closed");
+    TensorEntry entry;
+    entry.tensor = at::from_blob(
+        info[1].ToBoolean().Value() ? begin + middle - size : begin, {static_cast<int64_t>(size)},
+        [memory, whole](void*) { munmap(memory, whole); }, at::kByte);
+    return Napi::Number::New(info.Env(), environment.tensors->handles.insert(std::move(entry)));
+  });
+}
+
 }  // namespace
 
 void export_memory(Napi::Env env, Napi::Object exports) {
@@ -57,6 +95,10 @@ void export_memory(Napi::Env env, Napi::Object exports) {
   exports.Set("liveHandles", Napi::Function::New(env, live_handles, "liveHandles"));
   exports.Set("arrayBuffers", Napi::Function::New(env, array_buffers, "arrayBuffers"));
   exports.Set("hostMemory", Napi::Function::New(env, host_memory, "hostMemory"));
+  exports.Set("setHostLimit", Napi::Function::New(env, set_host_limit, "setHostLimit"));
+  exports.Set("hasBasicFinalizers",
+              Napi::Function::New(env, has_basic_finalizers, "hasBasicFinalizers"));
+  exports.Set("pagedBytes", Napi::Function::New(env, paged_bytes, "pagedBytes"));
   exports.Set("resetHostPeak", Napi::Function::New(env, reset_host_peak, "resetHostPeak"));
 }
 

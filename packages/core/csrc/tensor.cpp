@@ -28,6 +28,16 @@ void finalize_tensor(node_api_basic_env, void* data, void* hint) {
   if (--table->finalizers == 0 && table->closed) delete table;
 }
 
+// As it is in a runtime without basic finalizers: later, when the loop turns (`runFinalizers`).
+void finalize_tensor_late(node_api_basic_env env, void* data, void* hint) {
+  auto* table = static_cast<TensorTable*>(hint);
+  if (table->closed) {
+    finalize_tensor(env, data, hint);
+  } else {
+    table->late.push_back(data);
+  }
+}
+
 // track(object): frees the tensor of handle values[0] when `object` is collected. Raw, since every
 // result pays it.
 napi_value track(napi_env env, napi_callback_info info) {
@@ -37,12 +47,22 @@ napi_value track(napi_env env, napi_callback_info info) {
   napi_get_cb_info(env, info, &count, &object, nullptr, &data);
   Environment& environment = *static_cast<Environment*>(data);
   const auto handle = static_cast<uintptr_t>(environment.values[0]);
-  if (napi_add_finalizer(env, object, reinterpret_cast<void*>(handle), finalize_tensor,
+  const auto finalize =
+      environment.runtime.basic_finalizers ? finalize_tensor : finalize_tensor_late;
+  if (napi_add_finalizer(env, object, reinterpret_cast<void*>(handle), finalize,
                          environment.tensors, nullptr) == napi_ok) {
     ++environment.tensors->finalizers;
   }
   environment.take_back();
   return nullptr;
+}
+
+Napi::Value run_finalizers(const Napi::CallbackInfo& info) {
+  Environment& environment = Environment::of(info.Env());
+  std::vector<void*> late;
+  late.swap(environment.tensors->late);
+  for (void* handle : late) finalize_tensor(info.Env(), handle, environment.tensors);
+  return info.Env().Undefined();
 }
 
 // release(): drops the tensor of handle values[0]; nothing happens when it is gone already.
@@ -107,6 +127,7 @@ napi_value describe(napi_env env, napi_callback_info info) {
 // The ArrayBuffer over a storage's memory: the one that JavaScript has already, or a new one that
 // keeps the storage. nullptr where the runtime forbids ArrayBuffers over foreign memory.
 napi_value array_buffer_of(Environment& environment, const c10::Storage& storage) {
+  if (!environment.runtime.external_buffers) return nullptr;
   napi_env env = environment.env;
   napi_value buffer = nullptr;
   const size_t size = storage.nbytes();
@@ -154,9 +175,9 @@ napi_value array_buffer_of(Environment& environment, const c10::Storage& storage
   return buffer;
 }
 
-// bytes(handle): { buffer, byteOffset } of the tensor's memory on the CPU, shared, kept alive by
-// the buffer; null where the runtime has no such buffers, undefined where the memory was
-// transferred away.
+// bytes(handle): { buffer, byteOffset } of a contiguous tensor's memory on the CPU, shared, kept
+// alive by the buffer; a copy, with `copied`, where the runtime has no such buffers; undefined
+// where the memory was transferred away.
 Napi::Value bytes(const Napi::CallbackInfo& info) {
   return guarded(info, "Tensor.data", [&](Environment& environment) -> Napi::Value {
     const TensorEntry* entry =
@@ -183,7 +204,15 @@ Napi::Value bytes(const Napi::CallbackInfo& info) {
       return result;
     }
     napi_value buffer = array_buffer_of(environment, storage);
-    if (buffer == nullptr) return env.Null();
+    if (buffer == nullptr) {
+      const size_t size = static_cast<size_t>(tensor.numel()) * tensor.element_size();
+      Napi::ArrayBuffer copy = Napi::ArrayBuffer::New(env, size);
+      std::memcpy(copy.Data(), first, size);
+      result.Set("buffer", copy);
+      result.Set("byteOffset", 0);
+      result.Set("copied", true);
+      return result;
+    }
     const auto* const begin = static_cast<const char*>(storage.data());
     result.Set("buffer", Napi::Value(env, buffer));
     result.Set("byteOffset",
@@ -285,6 +314,7 @@ void export_tensor(Napi::Env env, Napi::Object exports) {
   export_raw(env, exports, "track", track);
   export_raw(env, exports, "release", release);
   export_raw(env, exports, "describe", describe);
+  exports.Set("runFinalizers", Napi::Function::New(env, run_finalizers, "runFinalizers"));
   exports.Set("bytes", Napi::Function::New(env, bytes, "bytes"));
   exports.Set("lend", Napi::Function::New(env, lend, "lend"));
   exports.Set("mapFile", Napi::Function::New(env, map_file, "mapFile"));

@@ -544,6 +544,27 @@ size_t entries_of(const c10::IValue& value) {
   TORCH_CHECK(false, "a value of type ", value.tagKind(), " has no form in JavaScript");
 }
 
+void encode_results(Environment& environment, const Operator& op,
+                    const ArgumentIdentities& identities, torch::jit::Stack& stack) {
+  const size_t count = stack.size();
+  TORCH_CHECK(count == op.results.size(), "the kernel left ", count,
+              " results where its schema says ", op.results.size());
+  size_t entries = kHeader;
+  for (const c10::IValue& result : stack) entries += result.isTensor() ? 1 : entries_of(result);
+  environment.reserve(entries);
+  size_t position = kHeader;
+  for (size_t i = 0; i < count; ++i) {
+    const int64_t argument = op.returns_arguments ? identities.find(stack[i]) : -1;
+    if (argument >= 0) {
+      environment.tags[position] = static_cast<uint8_t>(Tag::Argument);
+      environment.values[position++] = static_cast<double>(argument);
+    } else {
+      position = encode_value(environment, std::move(stack[i]), op.results[i].kind, position);
+    }
+  }
+  environment.values[0] = static_cast<double>(count);
+}
+
 size_t encode_value(Environment& environment, c10::IValue value, Kind kind, size_t position,
                     size_t others) {
   if (value.isTensor()) {

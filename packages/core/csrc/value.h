@@ -22,6 +22,34 @@ size_t entries_of(const c10::IValue& value);
 size_t encode_value(Environment& environment, c10::IValue value, Kind kind, size_t position,
                     size_t others = 0);
 
+// Which argument a result is: the same TensorImpl, as `add_` and out variants return.
+struct ArgumentIdentities {
+  static constexpr size_t kMost = 16;
+  const c10::TensorImpl* impl[kMost];
+  size_t index[kMost];
+  size_t count = 0;
+
+  void collect(const torch::jit::Stack& stack) {
+    for (size_t i = 0; i < stack.size() && count < kMost; ++i) {
+      if (!stack[i].isTensor()) continue;
+      impl[count] = stack[i].unsafeToTensorImpl();
+      index[count++] = i;
+    }
+  }
+  int64_t find(const c10::IValue& value) const {
+    if (!value.isTensor()) return -1;
+    const c10::TensorImpl* wanted = value.unsafeToTensorImpl();
+    for (size_t i = 0; i < count; ++i) {
+      if (impl[i] == wanted) return static_cast<int64_t>(index[i]);
+    }
+    return -1;
+  }
+};
+
+// Writes the results that a call of `op` left on the stack, and their number into values[0].
+void encode_results(Environment& environment, const Operator& op,
+                    const ArgumentIdentities& identities, torch::jit::Stack& stack);
+
 // Reads one value at `position`, which moves on: a result of a JavaScript kernel.
 c10::IValue decode_result(Environment& environment, const Parameter& result, size_t& position);
 

@@ -6,6 +6,7 @@
 import { types } from 'node:util'
 import { type Addon, dtypeTable, onStart, PROTOCOL } from './native'
 import { Tensor } from './tensor'
+import { invokeKernel } from './trampoline'
 
 /** What an entry is. */
 export const TAGS = {
@@ -124,15 +125,8 @@ class Invalid {
 onStart((started) => {
   addon = started
   addon.setBuffer(tags, values)
-  addon.initialize({ protocol: PROTOCOL, dtypes: dtypeTable(), invokeKernel: () => invokeKernel(), grow })
+  addon.initialize({ protocol: PROTOCOL, dtypes: dtypeTable(), invokeKernel, grow })
 })
-
-let invokeKernel: () => void = () => {}
-
-/** Sets what runs when the dispatcher calls a kernel written in JavaScript (`library.ts`). */
-export function setKernelTrampoline(trampoline: () => void): void {
-  invokeKernel = trampoline
-}
 
 function grow(needed: number): void {
   while (capacity < needed) capacity *= 2

@@ -32,6 +32,10 @@ export type ErrorCode =
   | 'E_SCHEMA'
   /** An op has a kernel at this dispatch key already. */
   | 'E_KERNEL_CONFLICT'
+  /** Two tensors differ by more than is allowed. */
+  | 'E_NOT_CLOSE'
+  /** Nothing is shared under this handle: it was disposed, opened as often as allowed, or comes from another process. */
+  | 'E_NOT_SHARED'
   /** A file cannot be opened or mapped. */
   | 'E_FILE'
   /** Profiling was started twice, or stopped without a start. */
@@ -53,6 +57,7 @@ const FIXES: Partial<Record<ErrorCode, string>> = {
   E_SCHEMA_CONFLICT: 'Two versions of one package are loaded: npm ls @vllm-ops/core',
   E_SCHEMA: "Write it like 'name(Tensor(a!) out, Tensor input, float eps) -> ()'",
   E_KERNEL_CONFLICT: 'Dispose the Library that registered it, or pass { allowOverride: true }',
+  E_NOT_SHARED: 'Keep the handle that share() returned until the other thread has opened it',
   E_FILE: 'Check the path and its permissions',
   E_PROFILER: 'Wait for the end of the other profile()',
 }

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+
+export { type CallAsyncOptions, callAsync } from './async'
 export { type Backend, type BackendStatus, backends, kernelKey, type UseOptions, use } from './backend'
+export { type BufferOptions, fromBuffer, fromTypedArray, mapFile } from './borrow'
 export { type CaptureOptions, canCapture, capture, Graph } from './capture'
+export { allClose, assertClose, type CloseOptions, type Difference, difference } from './close'
 export {
   accelerator,
   type DeviceProperties,
@@ -12,6 +16,7 @@ export {
   synchronizeSync,
 } from './device'
 export type { DeviceDescription, DeviceModule, NativeGraph } from './device-module'
+export { fromDLPack, toDLPack } from './dlpack'
 export {
   bfloat16ToNumber,
   type DType,
@@ -25,26 +30,25 @@ export { ArgumentError, type ErrorCode, NoKernelError, TorchError, VllmOpsError 
 export {
   arange,
   empty,
-  fromBuffer,
-  fromTypedArray,
   full,
   generator,
   getNumThreads,
   manualSeed,
-  mapFile,
   ones,
   type RandomOptions,
   rand,
   randn,
   setNumThreads,
   type TensorOptions,
-  tensor,
   zeros,
 } from './factories'
+export type { Index, Slice } from './indexing'
+export type { ElementsJSON, NumberJSON, TensorJSON } from './json'
 export type { FallbackKernel, Kernel } from './kernel'
 export { type DispatchKey, Library, withDispatchKeys } from './library'
 export { loadLibrary } from './load-library'
 export { type LiveTensor, type MemoryStats, memory } from './memory'
+export { fromJSON, tensor } from './nested'
 export type { OpArgument, OpOptions, OpOverload } from './operator'
 export {
   type AnyCard,
@@ -68,10 +72,12 @@ export {
 } from './ops'
 export { checkArguments, evaluate } from './ops/evaluate'
 export * from './profiler'
+export { loadSafetensors, type SafeTensors, saveSafetensors } from './safetensors'
 export * from './schema'
 export { keep, scope } from './scope'
+export { fromShared, SharedTensor, type SharedTensorMessage } from './share'
 export { currentStream, defaultStream, Event, Stream, type StreamOptions } from './stream'
-export { type NestedArray, Tensor } from './tensor'
+export { type NestedArray, Tensor, type ToOptions } from './tensor'
 export {
   canRun,
   hasKernel,

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Kernels written in TypeScript: how the dispatcher calls them.
-import { HEADER, put, rewind, setKernelTrampoline, snapshot, take, values } from './encoding'
+import { HEADER, put, rewind, snapshot, take, values } from './encoding'
 import { VllmOpsError } from './errors'
 import { native } from './native'
 import { type OpArgument, type OpOverload, overloadOf, splitOverload } from './operator'
 import { Tensor } from './tensor'
+import { setKernelTrampoline } from './trampoline'
 
 /** A kernel in TypeScript: gets the op's arguments in the schema's order and returns what the schema says. */
 export type Kernel = (...args: never[]) => OpArgument | readonly OpArgument[]

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+import { inspect } from 'node:util'
 import { type Description, describeHandle } from './description'
 import { resolveDevice } from './device'
+import { ArgumentError } from './errors'
 import { native } from './native'
 import { madeAt, setTracking } from './tracking'
 
@@ -74,6 +76,16 @@ export const memory = {
   /** Gives what allocators keep for later back to the devices. What tensors hold stays. */
   emptyCache(): void {
     native().emptyCache()
+  },
+
+  /**
+   * The most bytes that this thread's tensors may hold of the CPU's memory: an op whose result would go beyond fails with
+   * `E_OUT_OF_MEMORY`, before the system has to end the process. 0 (the default where the collector frees forgotten tensors at once): no limit.
+   */
+  setLimit(bytes: number): void {
+    if (!Number.isSafeInteger(bytes) || bytes < 0)
+      throw new ArgumentError('memory.setLimit', 'bytes', 'a whole number of 0 and more', inspect(bytes))
+    native().setHostLimit(bytes)
   },
 
   /**

@@ -67,13 +67,26 @@ export interface Addon {
   track(object: object): void
   release(): void
   describe(): void
-  bytes(handle: number): { buffer: ArrayBuffer; byteOffset: number } | null | undefined
+  bytes(handle: number): { buffer: ArrayBuffer; byteOffset: number; copied?: true } | undefined
   lend(buffer: ArrayBufferLike, byteOffset: number, byteLength: number): number
   mapFile(path: string): number
   liveTensors(): number
   liveHandles(): Float64Array
   hostMemory(): { allocated: number; allocatedPeak: number; allocations: number; allocationsMade: number }
   resetHostPeak(): void
+  setHostLimit(bytes: number): void
+  hasBasicFinalizers(): boolean
+  runFinalizers(): void
+  pagedBytes(bytes: number, atEnd: boolean): number
+  startCall(id: number): void
+  cancelCall(id: number): boolean
+  onFinish(finish: () => void): void
+  share(handle: number, opens: number): string | undefined
+  openShared(token: string): number | undefined
+  closeShared(token: string): void
+  sharedTensors(): number
+  toDLPack(handle: number, versioned: boolean): object | undefined
+  fromDLPack(external: unknown): number | undefined
   arrayBuffers(): number
   define(namespace: string, schema: string): string
   loadLibrary(path: string): void

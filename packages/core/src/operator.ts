@@ -52,8 +52,13 @@ export function makeOverload(op: NativeOperator): OpOverload {
     addon.redispatchTo([keys].flat().map(String))
     return cross(addon, op, given, addon.redispatch)
   }
-  return Object.assign(call, { opName: op.name, schema: op.schema, redispatch }) as OpOverload
+  const overload = Object.assign(call, { opName: op.name, schema: op.schema, redispatch }) as OpOverload
+  operators.set(overload, op)
+  return overload
 }
+
+/** What is behind each function. */
+const operators = new WeakMap<OpOverload, NativeOperator>()
 
 /** The general way: lists, keyword arguments, any number of arguments. */
 function callAny(addon: Addon, op: NativeOperator, args: readonly unknown[], positional: number): unknown {
@@ -70,7 +75,7 @@ function cross(addon: Addon, op: NativeOperator, given: readonly unknown[], cros
 
 /** What a call returned, or its error: `results` is the count that the addon left in the header. */
 function finish(addon: Addon, op: NativeOperator, results: number, args: ArrayLike<unknown>): unknown {
-  if (results < 0) throw failure(addon, op.schema)
+  if (results < 0) throw failureOf(addon, op.schema)
   return takeAll(results, args)
 }
 
@@ -114,7 +119,8 @@ function isOptions(value: unknown): value is OpOptions {
   return prototype === Object.prototype || prototype === null || Object.getPrototypeOf(prototype) === null
 }
 
-function takeAll(results: number, args: ArrayLike<unknown>): unknown {
+/** Reads the results of a call: nothing, the only one, or an array of them. */
+export function takeAll(results: number, args: ArrayLike<unknown>): unknown {
   if (results === 0) return undefined
   rewind()
   if (results === 1) return take(args)
@@ -123,7 +129,8 @@ function takeAll(results: number, args: ArrayLike<unknown>): unknown {
   return all
 }
 
-function failure(addon: Addon, schema: string): unknown {
+/** The error of a call that failed just now: a typed one, or what a kernel in TypeScript threw. */
+export function failureOf(addon: Addon, schema: string): unknown {
   const found = addon.takeFailure()
   const thrown = takeKernelError()
   if (found.code === 'JAVASCRIPT' && thrown) return thrown.error
@@ -158,10 +165,20 @@ export function splitOverload(opName: string): [string, string] {
   return separator < 0 ? [opName, ''] : [opName.slice(0, separator), opName.slice(separator + 1)]
 }
 
-/** Writes a call into the argument buffer without making it, for measurements of the native side. */
-export function prepareCall(overload: OpOverload, args: readonly OpArgument[]): void {
-  const op = native().findOperator(...splitOverload(overload.opName))!
-  const position = encode(args.map(snapshot))
+/** The outputs that an overload writes to by name, as `out` of an out variant. */
+export function outputsOf(overload: OpOverload): string[] {
+  const parameters = operators.get(overload)?.parameters ?? []
+  return parameters.filter(({ out }) => out).map(({ name }) => name)
+}
+
+/** Writes a call into the argument buffer without making it; returns its arguments in the schema's order. */
+export function prepareCall(overload: OpOverload, args: readonly unknown[]): readonly unknown[] {
+  const op = operators.get(overload)
+  if (!op) throw new ArgumentError(String(overload.opName), '', 'an op of the dispatcher', 'another function')
+  const positional = op.parameters.filter((parameter) => !parameter.keywordOnly).length
+  const given = arrange(op, args, positional)
+  const position = encode(given)
   values[0] = op.id
   values[1] = position
+  return given
 }

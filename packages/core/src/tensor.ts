@@ -3,11 +3,15 @@ import { inspect } from 'node:util'
 import { type Description, describeHandle, textOfDescription } from './description'
 import { type DType, dtypes, halfFloats, type TypedArray } from './dtype'
 import { values } from './encoding'
-import { ArgumentError, VllmOpsError } from './errors'
+import { ArgumentError } from './errors'
+import { type Index, indexed, putIndexed } from './indexing'
+import { jsonOf, type TensorJSON } from './json'
 import { native } from './native'
 import { callOperator } from './operator'
+import { freesLate, watchMemory } from './pressure'
 import { formatElements } from './print'
 import { adoptIntoScope, removeFromScope } from './scope'
+import { type SharedTensor, shareHandle } from './share'
 import { noteDisposed, noteMade } from './tracking'
 
 /** Nested arrays of a tensor's elements, as deep as the tensor has dimensions. */
@@ -18,6 +22,28 @@ export type NestedArray = number | bigint | boolean | NestedArray[]
 const MOST_YOUNG = 64
 const young: (Tensor | undefined)[] = new Array(MOST_YOUNG).fill(undefined)
 let nextYoung = 0
+
+/** Where and what `to` makes a tensor. What isn't said stays. */
+export interface ToOptions {
+  readonly dtype?: DType
+  /** `cpu`, `cuda:0`, `meta`, … */
+  readonly device?: string
+  /** Return before a copy between devices is done; from and to the CPU that takes pinned memory. Read it after `synchronize`. */
+  readonly nonBlocking?: boolean
+  /** A copy in any case. */
+  readonly copy?: boolean
+}
+
+let warned = false
+
+function warnOfCopies(): void {
+  if (warned) return
+  warned = true
+  process.emitWarning(
+    'this runtime forbids ArrayBuffers over native memory: data() returns copies, and what is written to them does not reach the tensor',
+    { code: 'VLLM_OPS_COPIED_DATA' },
+  )
+}
 
 /**
  * A tensor of libtorch. It is made by ops and by the creation functions (`empty`, `tensor`, `fromTypedArray`, …), never by `new`.
@@ -37,6 +63,7 @@ export class Tensor {
     values[0] = handle
     native().track(tensor)
     noteMade(handle)
+    if (freesLate) watchMemory()
     adoptIntoScope(tensor)
     return tensor
   }
@@ -46,7 +73,9 @@ export class Tensor {
    * small tensors are disposed at once: so the last few are held here, and the collector hears of those that outlive that.
    */
   static adoptSmall(handle: number): Tensor {
+    if (freesLate) return Tensor.adopt(handle)
     const tensor = new Tensor(handle)
+    noteMade(handle)
     const oldest = young[nextYoung]
     if (oldest !== undefined && oldest.#handle !== 0) {
       values[0] = oldest.#handle
@@ -154,6 +183,9 @@ export class Tensor {
    * The elements as a typed array over the tensor's own memory: no copy, writes are seen by both. The array keeps the memory
    * alive after `dispose`. Float16, bfloat16 and 8-bit floats are shown as their bits, bool as bytes, complex as pairs.
    *
+   * A runtime that allows no ArrayBuffer over foreign memory (some builds of Electron) gets a copy, and a warning once: what is written
+   * there does not reach the tensor; `copy_(fromTypedArray(…))` does.
+   *
    * @throws {ArgumentError} for a tensor that is not on the CPU or not contiguous
    */
   data(): TypedArray {
@@ -177,10 +209,7 @@ export class Tensor {
         'a tensor with its memory',
         'one whose ArrayBuffer was transferred away',
       )
-    if (memory === null)
-      throw new VllmOpsError('E_TORCH', 'this JavaScript runtime cannot share memory with native code', {
-        fix: 'Copy instead: toArray()',
-      })
+    if (memory.copied) warnOfCopies()
     const View = dtypes[dtype].view
     const complex = dtype === 'complex64' || dtype === 'complex128'
     return new View(memory.buffer, memory.byteOffset, complex ? 2 * numel : numel)
@@ -216,9 +245,22 @@ export class Tensor {
   }
 
   /** The tensor in another dtype or on another device; the same memory where nothing changes. A new object always. */
-  to(options: DType | { dtype?: DType; device?: string }): Tensor {
-    const target = typeof options === 'string' ? { dtype: options } : options
-    return callOperator('aten::to.dtype_layout', this, target) as Tensor
+  to(options: DType | ToOptions): Tensor {
+    if (typeof options === 'string')
+      return callOperator('aten::to.dtype_layout', this, { dtype: options }) as Tensor
+    const { nonBlocking, ...target } = options ?? {}
+    const more = nonBlocking === undefined ? {} : { non_blocking: nonBlocking }
+    return callOperator('aten::to.dtype_layout', this, { ...target, ...more }) as Tensor
+  }
+
+  /** Whether the memory is page-locked, so that devices copy from and to it without blocking. */
+  get isPinned(): boolean {
+    return callOperator('aten::is_pinned', this) as boolean
+  }
+
+  /** The tensor in page-locked memory of the CPU, which `to` with `nonBlocking` needs; itself as a new object where it is. */
+  pinMemory(): Tensor {
+    return callOperator('aten::pin_memory', this) as Tensor
   }
 
   /** A copy with memory of its own. */
@@ -269,6 +311,39 @@ export class Tensor {
   /** The view of every `step`-th entry of a dimension from `start` to before `end`. */
   slice(dim: number, start?: number, end?: number, step = 1): Tensor {
     return callOperator('aten::slice.Tensor', this, dim, start ?? null, end ?? null, step) as Tensor
+  }
+
+  /**
+   * The part that the indices choose, one for each dimension from the first: a number (the dimension goes away), `{ start, end, step }`,
+   * `null` (a new dimension of size 1), `'...'` (all dimensions in between), or a tensor of positions or truths. A view of the same
+   * memory, but where a tensor chooses: then a copy. As Python's `x[…]`.
+   *
+   * @throws {ArgumentError} for more indices than dimensions, and for positions beyond a dimension
+   */
+  index(...indices: readonly Index[]): Tensor {
+    return indexed(this, indices)
+  }
+
+  /** Writes a number, or the elements of a tensor (broadcast), to what `index` would choose. Returns this tensor. */
+  indexPut_(indices: readonly Index[], value: Tensor | number | bigint | boolean): this {
+    putIndexed(this, indices, value)
+    return this
+  }
+
+  /**
+   * A handle under which other threads of the process open the same memory: see {@link SharedTensor}. Nothing is copied.
+   *
+   * @param options.opens how often it may be opened; as often as one likes where nothing is said
+   * @throws {ArgumentError} for a tensor over memory of JavaScript, which belongs to its thread
+   */
+  share(options: { readonly opens?: number } = {}): SharedTensor {
+    const { dtype, device, shape } = this.#describe('share')
+    return shareHandle(this.#handle, { dtype, device, shape }, options)
+  }
+
+  /** What `JSON.stringify` writes: dtype, shape and nested arrays of the elements. `fromJSON` reads it. */
+  toJSON(): TensorJSON {
+    return jsonOf(this)
   }
 
   /** Copies the elements of another tensor into this one, converting and broadcasting. Returns this tensor. */

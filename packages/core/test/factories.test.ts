@@ -49,7 +49,7 @@ describe('creation', () => {
       )
     expect(() => zeros([1], null as never)).toThrow('expected an object such as { dtype }, received null')
     expect(() => zeros([1], { dtyp: 'int8' } as never)).toThrow(
-      "expected one of dtype, device, generator, step, received 'dtyp'",
+      "expected one of dtype, device, pinMemory, received 'dtyp'",
     )
     expect(() => zeros([1], { dtype: 'foo' as 'int8' })).toThrow("expected a dtype such as 'float32'")
   })

@@ -17,7 +17,14 @@ function check(...args: string[]): Promise<{ code: number | null; stdout: string
 }
 
 describe('npm run check', () => {
-  it.each([['leak', '--count', '20000']])('%s %s %s', async (...args) => {
+  it.each([
+    ['envs', '--workers', '4', '--cycles', '3'],
+    ['guards', '--ops', 'rms_norm', '--dtypes', 'bfloat16', '--placements', 'atStart,atEnd'],
+    ['leak', '--count', '20000'],
+    ['pressure', '--percent', '10'],
+    ['terminate', '--count', '28'],
+    ['views', '--count', '40'],
+  ])('%s %s %s', async (...args) => {
     const { code, stdout, stderr } = await check(...args)
     expect(stdout, stderr).toMatch(/^\{.*\}\n$/)
     expect(JSON.parse(stdout)).toMatchObject({ check: args[0], passed: true, failures: [] })

@@ -48,7 +48,8 @@ function(vllm_ops_isa_sources target)
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${objects}>)
     string(APPEND each " APPLY(${isa}, __VA_ARGS__)")
 
-    if(NOT isa STREQUAL "baseline")
+    # Sanitizers keep the compiler from inlining, and their builds run on this machine only.
+    if(NOT isa STREQUAL "baseline" AND NOT VLLM_OPS_SANITIZE)
       add_custom_command(
         TARGET ${target} PRE_LINK
         COMMAND "${CMAKE_COMMAND}" "-DNM=${CMAKE_NM}" "-DOBJECTS=$<TARGET_OBJECTS:${objects}>" -DISA=${isa} -P

@@ -37,9 +37,11 @@ function(vllm_ops_kernel_library target)
     target_link_libraries(${target} PRIVATE stdc++)
     target_link_options(${target} PRIVATE -Wl,-z,defs -Wl,--as-needed
                         "-Wl,--version-script=${_vllm_ops_cmake}/exports.map")
-    add_custom_command(TARGET ${target} POST_BUILD
-                       COMMAND "${CMAKE_COMMAND}" "-DNM=${CMAKE_NM}" "-DLIBRARY=$<TARGET_FILE:${target}>" -P
-                               "${_vllm_ops_cmake}/check_abi.cmake" VERBATIM)
+    if(NOT VLLM_OPS_SANITIZE)
+      add_custom_command(TARGET ${target} POST_BUILD
+                         COMMAND "${CMAKE_COMMAND}" "-DNM=${CMAKE_NM}" "-DLIBRARY=$<TARGET_FILE:${target}>" -P
+                                 "${_vllm_ops_cmake}/check_abi.cmake" VERBATIM)
+    endif()
   endif()
   target_link_libraries(${target} PRIVATE vllm_ops::torch)
 endfunction()

@@ -9,6 +9,14 @@
 # No run path is written: the process opens libtorch, globally, before it opens anything that links to it.
 include_guard(GLOBAL)
 
+# For `npm run check -- asan`: AddressSanitizer and UndefinedBehaviorSanitizer in everything that is built.
+option(VLLM_OPS_SANITIZE "Check memory and undefined behaviour at run time" OFF)
+if(VLLM_OPS_SANITIZE)
+  set(_sanitizers -fsanitize=address,undefined -fno-sanitize=vptr)
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-O1;-g1;-fno-omit-frame-pointer;${_sanitizers}>")
+  add_link_options(${_sanitizers})
+endif()
+
 set(LIBTORCH "" CACHE PATH "libtorch to build against (a folder with lib and include); empty: the one that is loaded at run time")
 
 if(LIBTORCH)

@@ -103,9 +103,10 @@ function compared(
   const distance = op('abs', op('sub.Tensor', a, b))
   const allowed = op('add.Scalar', op('mul.Scalar', size, rtol), atol)
   // Infinities are equal though their distance is NaN; integers beyond 2^53 are compared as what they are.
-  let close =
-    sameIntegers(actual, expected) ??
-    op('logical_or', op('le.Tensor', distance, allowed), op('eq.Tensor', a, b))
+  // An infinite distance is within nothing, though the allowance of an infinity is infinite too. Infinities of one sign are equal;
+  // integers beyond 2^53 are compared as what they are.
+  const within = op('logical_and', op('le.Tensor', distance, allowed), op('isfinite', distance))
+  let close = sameIntegers(actual, expected) ?? op('logical_or', within, op('eq.Tensor', a, b))
   if (equalNan) close = op('logical_or', close, op('logical_and', op('isnan', a), op('isnan', b)))
   const count = actual.numel - Number(op('sum', close).item())
   if (count === 0) return undefined

@@ -8,6 +8,7 @@ export {
   type InstructionSets,
   type TestFramework,
 } from './testing/conformance'
+export { type Placement, placements } from './testing/guarded'
 export { SeededRandom } from './testing/random'
 export type { ConformanceReport, ConformanceResult } from './testing/recorder'
 export { type RunOptions, runConformance } from './testing/run'

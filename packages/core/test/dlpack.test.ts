@@ -28,7 +28,7 @@ beforeAll(() => {
   const { include_dir } = require('node-api-headers') as { include_dir: string }
   execFileSync(process.env.CC ?? 'cc', [
     ...['-shared', '-fPIC', '-O1', '-Wall', '-Werror'],
-    ...[include_dir, join(libtorch().root, 'include'), here('../include')].flatMap((path) => ['-I', path]),
+    ...[include_dir, ...libtorch().include, here('../include')].flatMap((path) => ['-I', path]),
     ...['-o', built, here('native/dlpack_peer.c')],
   ])
   peer = require(built) as Peer

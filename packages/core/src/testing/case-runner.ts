@@ -22,7 +22,7 @@ import {
   type TensorSpec,
 } from '@vllm-ops/core'
 import { compare } from './compare'
-import { GuardedMemory, type GuardedTensor, valuesOf } from './guarded'
+import { GuardedMemory, type GuardedTensor, type Placement, valuesOf } from './guarded'
 import { SeededRandom } from './random'
 
 /** Calls the op under test. */
@@ -55,6 +55,7 @@ export class CaseRunner {
   constructor(
     readonly card: AnyCard,
     private readonly device: string,
+    private readonly placement: Placement = 'amid',
   ) {
     this.schema = parseSchema(card.schema)
     this.names = this.schema.arguments.map(({ name }) => name)
@@ -187,7 +188,9 @@ export class CaseRunner {
   }
 
   private allocate(memories: ReadonlyMap<string, GuardedMemory>): Map<string, GuardedTensor> {
-    return new Map(Array.from(memories, ([name, memory]) => [name, memory.allocate(this.device)]))
+    return new Map(
+      Array.from(memories, ([name, memory]) => [name, memory.allocate(this.device, this.placement)]),
+    )
   }
 
   private arguments(args: AnyCase['args'], guarded: ReadonlyMap<string, GuardedTensor>): OpArgument[] {

@@ -13,6 +13,7 @@ import {
 } from '@vllm-ops/core'
 import { NAMESPACE } from '@vllm-ops/core/internal'
 import { type Call, CaseRunner, type PreparedCase } from './case-runner'
+import type { Placement } from './guarded'
 
 /** What the suite needs of a test framework; vitest's functions of these names do. */
 export interface TestFramework {
@@ -38,6 +39,8 @@ export interface ConformanceOptions extends TestFramework {
   readonly isas?: InstructionSets
   /** Only these ops. */
   readonly ops?: readonly string[]
+  /** Where the tensors' memory lies: amid canaries where nothing is said. */
+  readonly placement?: Placement
   /** Only these dtypes. */
   readonly dtypes?: readonly FloatDType[]
 }
@@ -79,8 +82,9 @@ export function conformance(options: ConformanceOptions): void {
 
 type Resolved = ConformanceOptions & Required<Pick<ConformanceOptions, 'device' | 'isas' | 'dtypes'>>
 
-function declare(card: AnyCard, { backend, device, isas, dtypes, describe, it, afterAll }: Resolved): void {
-  const runner = new CaseRunner(card, device)
+function declare(card: AnyCard, options: Resolved): void {
+  const { backend, device, placement, isas, dtypes, describe, it, afterAll } = options
+  const runner = new CaseRunner(card, device, placement)
   const opName = `${NAMESPACE}::${runner.schema.name}`
   const call = callOf(runner.schema.name)
   const key = kernelKey(backend, card.schema)
@@ -127,8 +131,9 @@ function declare(card: AnyCard, { backend, device, isas, dtypes, describe, it, a
 }
 
 /** Throws if every case passes after all. */
-function expectUnsupported(card: AnyCard, reason: string, { backend, device, isas, dtypes }: Resolved): void {
-  const runner = new CaseRunner(card, device)
+function expectUnsupported(card: AnyCard, reason: string, options: Resolved): void {
+  const { backend, device, placement, isas, dtypes } = options
+  const runner = new CaseRunner(card, device, placement)
   const opName = `${NAMESPACE}::${runner.schema.name}`
   if (!hasKernel(opName, kernelKey(backend, card.schema))) return
   const call = callOf(runner.schema.name)

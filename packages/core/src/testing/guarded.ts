@@ -10,10 +10,20 @@ import {
   type TypedArray,
   torch,
 } from '@vllm-ops/core'
+import { pagedTensor } from '@vllm-ops/core/internal'
 import { product } from '../ops/math'
 
 /** Elements before and behind a tensor: at least 64 bytes, so that the tensor begins where a cache line does. */
 const MARGIN = 64
+
+/**
+ * Where a tensor's memory is: amid canaries; or up against a page that nobody can read or write, which ends where the tensor begins
+ * (then a tensor that is not aligned is) or begins where it ends. Pages are of the CPU's memory only.
+ */
+export const placements = ['amid', 'atStart', 'atEnd'] as const
+
+/** One of {@link placements}. */
+export type Placement = (typeof placements)[number]
 
 /**
  * What memory holds around a tensor and in its gaps. Floats are NaNs of a payload that nothing computes: reading them shows in the
@@ -46,6 +56,10 @@ function positions({ shape, strides }: TensorSpec): Int32Array | undefined {
     offsets = next
   }
   return offsets
+}
+
+function paged(bytes: number, dtype: DType, placement: 'atStart' | 'atEnd'): Tensor {
+  return torch.aten.view!.dtype!(pagedTensor(bytes, placement), dtype)
 }
 
 /** The bytes of an array's elements, without a copy. */
@@ -98,18 +112,25 @@ export class GuardedMemory {
   }
 
   /** A fresh tensor with these contents. */
-  allocate(device: string): GuardedTensor {
+  allocate(device: string, placement: Placement = 'amid'): GuardedTensor {
     const { shape, dtype, strides, device: own = device } = this.spec
-    const local = empty([this.length], { dtype })
-    bytesOf(local.data()).set(this.before)
+    const from = placement === 'atStart' ? this.first : 0
+    const to = placement === 'atEnd' ? this.end : this.length
+    const itemsize = this.before.length / this.length
+    const contents = this.before.subarray(from * itemsize, to * itemsize)
+    const local =
+      placement === 'amid' ? empty([this.length], { dtype }) : paged(contents.length, dtype, placement)
+    if (contents.length > 0) bytesOf(local.data()).set(contents)
     const storage = own === 'cpu' ? local : local.to({ device: own })
     const dense = strides ?? shape.map((_, i) => product(shape.slice(i + 1)))
-    const view = torch.aten.as_strided!(storage, shape, dense, this.first)
-    return new GuardedTensor(this, storage, view)
+    const view = torch.aten.as_strided!(storage, shape, dense, this.first - from)
+    return new GuardedTensor(this, storage, view, from * itemsize)
   }
 
   /** Compares memory after a call with what it was. Where `mayWrite`, the tensor's own elements may differ. */
-  check(after: Uint8Array, mayWrite: boolean): string | undefined {
+  check(storage: Uint8Array, mayWrite: boolean, offset = 0): string | undefined {
+    const after = this.before.slice()
+    after.set(storage, offset)
     const rest = mayWrite ? this.withoutElements(after) : after
     if (Buffer.compare(this.before, rest) === 0) return undefined
     const place = this.before.findIndex((byte, i) => byte !== rest[i]) * (this.length / after.length)
@@ -146,11 +167,15 @@ export class GuardedTensor {
     readonly memory: GuardedMemory,
     private readonly storage: Tensor,
     readonly tensor: Tensor,
+    /** Where in the guarded memory the storage begins, in bytes. */
+    private readonly offset: number,
   ) {}
 
   /** What is wrong with the memory after a call. */
   check(mayWrite: boolean): string | undefined {
-    return scope(() => this.memory.check(bytesOf(this.storage.to({ device: 'cpu' }).data()), mayWrite))
+    return scope(() =>
+      this.memory.check(bytesOf(this.storage.to({ device: 'cpu' }).data()), mayWrite, this.offset),
+    )
   }
 
   /** A copy of all of the memory now. */

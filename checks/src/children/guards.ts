@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The conformance cases of one op, on every instruction set. What ends the process is the case after the one that was named last.
+import { writeSync } from 'node:fs'
+import { type FloatDType, floatDTypes } from '@vllm-ops/core'
+import { type Placement, runConformance } from '@vllm-ops/core/testing'
+import cpu, { isa, isas, setIsa } from '@vllm-ops/cpu'
+import { taskOf } from '../child'
+import type { Guarded } from '../guards'
+
+const { op, placement, dtypes } = taskOf<{ op: string; placement: Placement; dtypes: readonly string[] }>()
+const report = runConformance({
+  backend: cpu,
+  ops: [op],
+  placement,
+  dtypes: floatDTypes.filter((dtype): dtype is FloatDType => dtypes.length === 0 || dtypes.includes(dtype)),
+  isas: { names: isas(), set: setIsa, current: isa },
+  onResult: ({ group, name }) => writeSync(2, `after ${group}: ${name}\n`),
+})
+const problems = report.failures.map(({ group, name, problem }) => `${group}: ${name}: ${problem}`)
+const found: Guarded = { passed: report.passed, problems: problems.slice(0, 20) }
+process.stdout.write(`${JSON.stringify(found)}\n`)

@@ -11,7 +11,7 @@ const docs = new URL('../../../docs/', import.meta.url)
 /** Node 20 does not know `using`: TypeScript turns it into what it does. */
 const compilerOptions = { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext }
 
-describe.each(['library.md', 'devices.md'])('docs/%s', (page) => {
+describe.each(['library.md', 'tensors.md', 'devices.md'])('docs/%s', (page) => {
   const text = readFileSync(new URL(page, docs), 'utf8')
   const sections = text.split(/^## /m).map((section) => ({
     title: section.slice(0, section.indexOf('\n')),

@@ -25,7 +25,7 @@ export function duration(us: number): string {
 /** The class of a row's colour: the same name has the same one everywhere, of twelve. */
 export function tint(name: string): string {
   if (name.startsWith('(')) return 'tint-none'
-  let hash = 0
-  for (const char of name) hash = (hash * 31 + char.codePointAt(0)!) >>> 0
-  return `tint-${hash % 12}`
+  let hash = 0x811c9dc5
+  for (const char of name) hash = Math.imul(hash ^ char.codePointAt(0)!, 0x01000193) >>> 0
+  return `tint-${(hash >>> 8) % 12}`
 }

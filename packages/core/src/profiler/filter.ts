@@ -68,14 +68,20 @@ function hide(nodes: readonly ViewNode[], kept: ReadonlySet<ViewNode>): ViewNode
     else hidden.push(node)
   }
   if (hidden.length === 0) return shown
-  const rows = hidden.map(({ row }) => ({
-    ...row,
-    self_cpu_us: row.total_cpu_us,
-    self_device_us: row.total_device_us,
-  }))
+  // Of a tree a row's total is the self times below it; of groups, totals overlap and only self times add up.
+  const rows = hidden.map((node) => {
+    const self_cpu_us = selfTime(node, 'self_cpu_us')
+    const self_device_us = selfTime(node, 'self_device_us')
+    const totals = { total_cpu_us: self_cpu_us, total_device_us: self_device_us }
+    return { ...node.row, self_cpu_us, self_device_us, ...totals }
+  })
   const sum = rows.reduce(addRows)
   const name = `(${hidden.length} ${hidden.length === 1 ? 'row' : 'rows'} not shown)`
   const nothing = { path: '', weight: null, device: 'cpu', shapes: [], dtypes: [] }
   const row = { ...sum, ...nothing, kind: 'other' as const, name }
   return [...shown, { row, layers: 1, children: [] }]
+}
+
+function selfTime({ row, children }: ViewNode, field: 'self_cpu_us' | 'self_device_us'): number {
+  return children.reduce((sum, child) => sum + selfTime(child, field), row[field])
 }

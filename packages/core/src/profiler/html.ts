@@ -14,7 +14,7 @@ export function formatHtml(record: ProfileRecord): string {
   const data = JSON.stringify(shown).replaceAll('<', '\\u003c')
   const code = script.replaceAll('</script', '<\\/script').replaceAll('<!--', '<\\!--')
   // The policy keeps the promise: whatever a record says, the page fetches nothing.
-  const policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+  const policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
   return `<!doctype html>
 <html lang="en">
 <head>

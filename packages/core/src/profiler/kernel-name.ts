@@ -9,6 +9,7 @@ const NOISE =
  * since they are what tells kernels of one name apart. Names of another form stay as they are.
  */
 export function shortKernelName(name: string): string {
+  if (/^Mem(cpy|set) /.test(name)) return name
   const body = withoutParameters(name.replaceAll('(anonymous namespace)::', ''))
   if (body === undefined) return name
   const returns = topLevelSpace(body)

@@ -19,6 +19,8 @@ export interface Diagnosis {
     path: string | null
     /** Who named it: `LIBTORCH`, `python` or `cache`. */
     source: string | null
+    /** The CUDA version of its CUDA part, null where it has none. */
+    cuda: string | null
     reason?: string
     fix?: string
   }
@@ -54,11 +56,18 @@ export async function diagnose(): Promise<Diagnosis> {
 async function findTorch(): Promise<Diagnosis['torch']> {
   const { findLibtorch } = await import('@vllm-ops/libtorch')
   try {
-    const { version, root, source } = findLibtorch()
-    return { version, path: root, source }
+    const { version, root, source, cuda } = findLibtorch()
+    return { version, path: root, source, cuda: cuda?.version ?? null }
   } catch (error) {
     const { message, fix } = explain(error)
-    return { version: null, path: null, source: null, reason: message, ...(fix === undefined ? {} : { fix }) }
+    return {
+      version: null,
+      path: null,
+      source: null,
+      cuda: null,
+      reason: message,
+      ...(fix === undefined ? {} : { fix }),
+    }
   }
 }
 

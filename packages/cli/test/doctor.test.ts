@@ -31,7 +31,7 @@ describe('doctor on a machine that is set up', () => {
       'node platform torch cache cache_bytes isa threads backends'.split(' '),
     )
     expect(diagnosis.node).toBe(process.version)
-    expect(Object.keys(diagnosis.torch)).toEqual(['version', 'path', 'source'])
+    expect(Object.keys(diagnosis.torch)).toEqual(['version', 'path', 'source', 'cuda'])
     expect(diagnosis.torch.version).toMatch(/^2\.\d+\.\d+/)
     expect(statSync(join(diagnosis.torch.path, 'lib')).isDirectory()).toBe(true)
     expect(diagnosis.isa).toMatch(/^[a-z0-9_]+$/)
@@ -51,7 +51,7 @@ describe('doctor on a machine that is set up', () => {
   it('says the same to a person, and exits with 0', async () => {
     const { code, stdout, stderr } = await vllmOps(['doctor'])
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
-    expect(stdout).toMatch(/^torch +2\.\d+\.\d+ in \/.+ \((cache|LIBTORCH|python)\)$/m)
+    expect(stdout).toMatch(/^torch +2\.\d+\.\d+( with CUDA [\d.]+)? in \/.+ \((cache|LIBTORCH|python)\)$/m)
     expect(stdout).toMatch(/^backend cpu +ready, \/.+\.so$/m)
   })
 
@@ -70,7 +70,7 @@ describe('doctor on a machine where nothing is set up', () => {
     const { code, stdout, stderr } = await vllmOps(['doctor', '--json'], { env: bare() })
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     const diagnosis = JSON.parse(stdout)
-    expect(diagnosis.torch).toMatchObject({ version: null, path: null, source: null })
+    expect(diagnosis.torch).toMatchObject({ version: null, path: null, source: null, cuda: null })
     expect(diagnosis.torch.reason).toContain(folder)
     expect(diagnosis.torch.fix).toContain('vllm-ops setup')
     expect(diagnosis).toMatchObject({

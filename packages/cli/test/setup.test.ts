@@ -14,7 +14,7 @@ describe('setup', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     const { torch, model, ...rest } = JSON.parse(stdout)
     expect(rest).toEqual({})
-    expect(Object.keys(torch)).toEqual(['version', 'path'])
+    expect(Object.keys(torch)).toEqual(['version', 'path', 'cuda'])
     expect(statSync(join(torch.path, 'lib')).isDirectory()).toBe(true)
     expect(model.name).toBe('SmolLM2-135M-Instruct')
     expect(statSync(model.path).size).toBe(98_362_432)
@@ -28,7 +28,9 @@ describe('setup', () => {
   it('talks to a person on stderr', async () => {
     const { code, stdout, stderr } = await vllmOps(['setup'], { env: offline })
     expect({ code, stdout }).toEqual({ code: 0, stdout: '' })
-    expect(stderr).toMatch(/^libtorch 2\.\d+\.\d+: \/.+\nmodel SmolLM2-135M-Instruct: \/.+\.gguf\n$/)
+    expect(stderr).toMatch(
+      /^libtorch 2\.\d+\.\d+( with CUDA [\d.]+)?: \/.+\nmodel SmolLM2-135M-Instruct: \/.+\.gguf\n$/,
+    )
   })
 
   it('says what is missing where there is no Python, and leaves nothing half done', async () => {

@@ -4,10 +4,9 @@ import { existsSync, realpathSync } from 'node:fs'
 import { delimiter, dirname, join, resolve } from 'node:path'
 import { cacheRoot } from './cache-root.mjs'
 import { CUDA_TOOLKIT_VERSION, cudaToolkitFolder, cudaToolkitLock } from './cuda-lock'
-import { fileError, LibtorchError } from './errors'
+import { LibtorchError } from './errors'
 import { type FetchOptions, fetchWheelFiles } from './fetch'
-import type { FindOptions } from './find'
-import { folderState } from './marker'
+import { type FindOptions, isCached } from './find'
 
 /** A CUDA toolkit to compile kernels with. */
 export interface CudaToolkit {
@@ -36,7 +35,7 @@ export function findCudaToolkit({ env = process.env }: FindOptions = {}): CudaTo
   const installed = findInstalled(env)
   if (installed) return installed
   const folder = cachedToolkit(env)
-  if (!isCached(folder))
+  if (!isCached(folder, cudaToolkitLock()))
     throw new LibtorchError(
       'E_CUDA_TOOLKIT',
       `There is no CUDA toolkit of version ${OLDEST.join('.')} or newer on this machine, nor in the cache (${folder}).`,
@@ -60,15 +59,6 @@ export async function setupCudaToolkit(options: FetchOptions = {}): Promise<Cuda
 
 function cachedToolkit(env: NodeJS.ProcessEnv): string {
   return join(cacheRoot(env), 'cuda', cudaToolkitFolder())
-}
-
-function isCached(folder: string): boolean {
-  const lock = cudaToolkitLock()
-  try {
-    return folderState(folder, lock) === 'complete'
-  } catch (error) {
-    throw fileError(error, folder)
-  }
 }
 
 function findInstalled(env: NodeJS.ProcessEnv): CudaToolkit | undefined {

@@ -6,7 +6,9 @@ import { cacheRoot } from './cache-root.mjs'
 import { fileError, LibtorchError } from './errors'
 import { folderState } from './marker'
 import { pythonCommand, pythonMissing } from './python'
+import { TORCH_CUDA_VERSION, torchCudaFolder, torchCudaLock } from './torch-cuda-lock'
 import { TORCH_VERSION, torchFolder, torchLock } from './torch-lock'
+import type { WheelLock } from './wheel-lock'
 
 /** A libtorch on this machine: what a build includes and links, and what a process loads. */
 export interface Libtorch {
@@ -52,13 +54,19 @@ export function findLibtorch({ env = process.env }: FindOptions = {}): Libtorch 
   if (env.LIBTORCH) return fromVariable(resolve(env.LIBTORCH))
   if (env.VLLM_OPS_TORCH) return fromPython(env)
   const folder = cachedTorch(env)
-  if (!isCached(folder))
+  if (!isCached(folder, torchLock()))
     throw new LibtorchError(
       'E_TORCH_NOT_FOUND',
       `libtorch ${TORCH_VERSION} is not in the cache (${folder}).`,
       'Fetch it: npx vllm-ops setup',
     )
-  return describe(join(folder, 'torch'), TORCH_VERSION, 'cache')
+  const cuda = cachedTorchCuda(env)
+  return {
+    ...describe(join(folder, 'torch'), TORCH_VERSION, 'cache'),
+    ...(isCached(cuda, torchCudaLock())
+      ? { cuda: describeCuda(join(cuda, 'torch'), TORCH_CUDA_VERSION) }
+      : {}),
+  }
 }
 
 /** Where the pinned libtorch is kept; its `torch` folder is a libtorch root. */
@@ -66,8 +74,13 @@ export function cachedTorch(env: NodeJS.ProcessEnv): string {
   return join(cacheRoot(env), 'libtorch', torchFolder())
 }
 
-function isCached(folder: string): boolean {
-  const lock = torchLock()
+/** Where its CUDA part is kept, which is fetched on its own. */
+export function cachedTorchCuda(env: NodeJS.ProcessEnv): string {
+  return join(cacheRoot(env), 'libtorch', torchCudaFolder())
+}
+
+/** Whether a folder of the cache is all that its lock says. */
+export function isCached(folder: string, lock: readonly WheelLock[]): boolean {
   try {
     return folderState(folder, lock) === 'complete'
   } catch (error) {
@@ -137,7 +150,7 @@ function supported(root: string, source: Libtorch['source']): Libtorch {
 
 function describe(root: string, version: string, source: Libtorch['source']): Libtorch {
   const lib = join(root, 'lib')
-  const cuda = describeCuda(root)
+  const cuda = cudaLibraries(root).every((path) => existsSync(path))
   return {
     version,
     source,
@@ -145,13 +158,16 @@ function describe(root: string, version: string, source: Libtorch['source']): Li
     lib,
     include: [join(root, 'include'), join(root, 'include/torch/csrc/api/include')],
     libraries: libraryNames().map((name) => join(lib, name)),
-    ...(cuda === undefined ? {} : { cuda }),
+    ...(cuda ? { cuda: describeCuda(root, cudaVersion(root)) } : {}),
   }
 }
 
-function describeCuda(root: string): LibtorchCuda | undefined {
-  const libraries = ['libc10_cuda.so', 'libtorch_cuda.so'].map((name) => join(root, 'lib', name))
-  return libraries.every((path) => existsSync(path)) ? { version: cudaVersion(root), libraries } : undefined
+function describeCuda(root: string, version: string): LibtorchCuda {
+  return { version, libraries: cudaLibraries(root) }
+}
+
+function cudaLibraries(root: string): string[] {
+  return ['libc10_cuda.so', 'libtorch_cuda.so'].map((name) => join(root, 'lib', name))
 }
 
 /** Wheels say it in `version.py` (`cuda: Optional[str] = '13.0'`), archives in `build-version` (`2.13.0+cu130`). */

@@ -27,7 +27,9 @@ function describe({ node, platform, torch, cache, cache_bytes, isa, threads, bac
     ['node', `${node} on ${platform}`],
     [
       'torch',
-      torch.version === null ? problem(torch) : `${torch.version} in ${torch.path} (${torch.source})`,
+      torch.version === null
+        ? problem(torch)
+        : `${torch.version}${torch.cuda === null ? '' : ` with CUDA ${torch.cuda}`} in ${torch.path} (${torch.source})`,
     ],
     ['cache', `${cache} (${(cache_bytes / 1e6).toFixed(0)} MB)`],
     ['isa', isa ?? '-'],

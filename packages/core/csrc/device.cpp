@@ -82,7 +82,8 @@ Napi::Value manual_seed(const Napi::CallbackInfo& info) {
 // that there is none.
 Napi::Value devices_changed(const Napi::CallbackInfo& info) {
   return guarded(info, "use", [&](Environment&) -> Napi::Value {
-    if (guard_of(c10::DeviceType::CUDA) != nullptr && !at::hasCUDA()) {
+    // The hooks without CUDA's library have no runtime either, whatever the machine has.
+    if (guard_of(c10::DeviceType::CUDA) != nullptr && !at::Context::hasCUDART()) {
       throw CodedError("E_BACKEND_UNAVAILABLE",
                        "CUDA's library was opened after something had asked libtorch for it");
     }

@@ -8,7 +8,7 @@ import { Module } from './module'
 export class VocabParallelEmbedding extends Module<[out: Tensor, inputIds: Tensor], void> {
   /** `[vocabulary, size]` */
   readonly weight: Tensor
-  readonly #indexSelect = torch.aten.index_select.out!
+  readonly #index = torch.aten.index.Tensor_out!
 
   constructor(path: string, vocabSize: number, size: number, weights: WeightSource) {
     const weight = weights.load(`${path}.weight`, [vocabSize, size])
@@ -21,7 +21,7 @@ export class VocabParallelEmbedding extends Module<[out: Tensor, inputIds: Tenso
    * @param inputIds int64 `[tokens]`; an id outside the vocabulary is an error
    */
   protected forward(out: Tensor, inputIds: Tensor): void {
-    this.#indexSelect(this.weight, 0, inputIds, { out })
+    this.#index(this.weight, [inputIds], { out })
   }
 }
 

@@ -22,7 +22,7 @@ export class LogitsProcessor extends Module<
    */
   protected forward(lmHead: ParallelLMHead, hidden: Tensor, indices?: Tensor): Tensor {
     return scope(() => {
-      const selected = indices ? torch.aten.index_select(hidden, 0, indices) : hidden
+      const selected = indices ? torch.aten.index.Tensor!(hidden, [indices]) : hidden
       const { device, shape } = selected
       const tokens = shape[0]!
       const logits = empty([tokens, this.#vocabSize], { dtype: 'float32', device })

@@ -78,18 +78,17 @@ Napi::Value manual_seed(const Napi::CallbackInfo& info) {
   });
 }
 
-// devicesChanged(): after a device's library was opened. Throws where libtorch has settled already
-// that there is none.
+// devicesChanged(): after a device's library was opened. False where that came too late: libtorch
+// has settled that there is no CUDA.
 Napi::Value devices_changed(const Napi::CallbackInfo& info) {
   return guarded(info, "use", [&](Environment&) -> Napi::Value {
     // The hooks without CUDA's library have no runtime either, whatever the machine has.
     if (guard_of(c10::DeviceType::CUDA) != nullptr && !at::Context::hasCUDART()) {
-      throw CodedError("E_BACKEND_UNAVAILABLE",
-                       "CUDA's library was opened after something had asked libtorch for it");
+      return Napi::Boolean::New(info.Env(), false);
     }
     const std::lock_guard<std::mutex> guard(seed_mutex);
     if (process_seed) seed_accelerators(false);
-    return info.Env().Undefined();
+    return Napi::Boolean::New(info.Env(), true);
   });
 }
 

@@ -153,8 +153,7 @@ function attempt(backend: Backend): Outcome {
         code: 'E_BACKEND_UNAVAILABLE',
       }
     native()
-    for (const path of backend.libraries ?? []) openLibrary(path)
-    if (backend.libraries) native().devicesChanged()
+    openLibraries(backend)
     if (backend.deviceModule !== undefined) loadDeviceModule(backend.deviceModule)
     if (library !== undefined) {
       loadLibrary(library)
@@ -171,6 +170,17 @@ function attempt(backend: Backend): Outcome {
       cause,
     }
   }
+}
+
+function openLibraries({ name, libraries }: Backend): void {
+  if (!libraries) return
+  for (const path of libraries) openLibrary(path)
+  if (!native().devicesChanged())
+    throw new VllmOpsError(
+      'E_BACKEND_UNAVAILABLE',
+      `${name} was put in use after something had asked libtorch for its devices, and libtorch keeps the answer`,
+      { fix: 'Call use() with it first, before memory is pinned and before libraries of others are loaded' },
+    )
 }
 
 /** The schemas a library was built from have to be those this core defines: an argument read as another type is no error by itself. */

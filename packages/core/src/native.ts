@@ -122,7 +122,7 @@ export interface Addon {
   devices(): NativeDevice[]
   resolveDevice(device: string): string
   setDevice(device: string): void
-  devicesChanged(): void
+  devicesChanged(): boolean
   deviceMemory(device: string): Omit<MemoryStats, 'device'>
   memoryInfo(device: string): { free: number; total: number }
   resetPeakMemory(device: string): void

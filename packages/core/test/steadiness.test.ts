@@ -5,6 +5,7 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import {
   type Backend,
   cards,
+  checkArguments,
   empty,
   evaluate,
   keep,
@@ -16,6 +17,7 @@ import {
 } from '../src/index'
 import { NAMESPACE } from '../src/internal'
 import {
+  CaseRunner,
   type ConformanceReport,
   countMemory,
   type RunOptions,
@@ -72,6 +74,29 @@ describe('a run without a test framework', () => {
     expect(failed).toBe(failures.length)
     expect(seen.length).toBe(passed + failed)
     expect(device).toBe('cpu')
+  })
+})
+
+describe('a tensor on another device than the rest', () => {
+  const [good] = card.cases('float32')
+  const attempts = (call: (...args: OpArgument[]) => unknown) =>
+    new Map(new CaseRunner(card, 'cpu').rejectDevices(good ?? expect.fail('no case'), ['meta'], call))
+  const names = ['out on meta', 'input on meta', 'the right call afterwards']
+
+  it('is refused by name, and the right call works afterwards', () => {
+    const right = (...args: OpArgument[]) => checkArguments(card, args)
+    expect(attempts(right)).toEqual(new Map(names.map((name) => [name, []])))
+  })
+
+  it('is noticed where it is not refused, and where nothing works afterwards', () => {
+    const found = attempts(() => {})
+    expect(found.get('out on meta')?.[0]).toMatch(/^returned; expected an ArgumentError for out or input/)
+    let calls = 0
+    const breaks = (...args: OpArgument[]) => {
+      if (++calls > 2) throw new Error('device lost')
+      checkArguments(card, args)
+    }
+    expect(attempts(breaks).get('the right call afterwards')).toEqual(['threw Error: device lost'])
   })
 })
 

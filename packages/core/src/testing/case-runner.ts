@@ -160,6 +160,46 @@ export class CaseRunner {
     }
   }
 
+  /**
+   * Calls with one of the tensors on another device than the rest, made from a right call: `[what is wrong, problems]` each. The
+   * right call has to work afterwards.
+   */
+  *rejectDevices(
+    testCase: AnyCase,
+    elsewhere: readonly string[],
+    call: Call,
+  ): Generator<readonly [string, readonly string[]]> {
+    const memories = this.memories(testCase.args, this.schema.name)
+    const bound = Array.from(memories)
+      .filter(([key, { spec }]) => spec.device === undefined && !this.card.anyDevice?.includes(nameOf(key)))
+      .map(([key]) => key)
+    // One tensor alone decides where the op runs.
+    if (bound.length < 2) return
+    const blamed = bound.map(nameOf)
+    for (const key of bound)
+      for (const device of elsewhere)
+        yield [
+          `${key} on ${device}`,
+          scope(() => {
+            const guarded = this.allocate(memories)
+            const stray = memories.get(key)?.allocate(device) ?? missing(key)
+            const args = this.arguments(testCase.args, new Map(guarded).set(key, stray))
+            return this.rejectValues(args, guarded, blamed, call)
+          }),
+        ]
+    yield [
+      'the right call afterwards',
+      scope(() => {
+        try {
+          call(...this.arguments(testCase.args, this.allocate(memories)))
+          return []
+        } catch (error) {
+          return [`threw ${error}`]
+        }
+      }),
+    ]
+  }
+
   private rejectValues(
     args: OpArgument[],
     guarded: ReadonlyMap<string, GuardedTensor>,
@@ -232,7 +272,7 @@ export class CaseRunner {
       const type = types[i]
       const expected = returned[i]
       if (!type || !expected) continue
-      const want = `${type.dtype}[${type.shape.join(', ')}] on ${this.device}`
+      const want = `${type.dtype}[${type.shape.join(', ')}] on ${deviceOf(guarded) ?? this.device}`
       const got = `${result.dtype}[${result.shape.join(', ')}] on ${result.device}`
       const problem =
         want !== got
@@ -250,6 +290,13 @@ export class CaseRunner {
 export interface CaseArguments {
   readonly args: OpArgument[]
   readonly guarded: ReadonlyMap<string, GuardedTensor>
+}
+
+/** The device, with its index, of the tensors that are not bound to the CPU. */
+function deviceOf(guarded: ReadonlyMap<string, GuardedTensor>): string | undefined {
+  for (const { memory, tensor } of guarded.values())
+    if (memory.spec.device === undefined) return tensor.device
+  return undefined
 }
 
 /** A case ready to run, as often as there are kernels. */

@@ -3,6 +3,8 @@ import {
   type AnyCard,
   cards as allCards,
   type Backend,
+  devices,
+  empty,
   type FloatDType,
   floatDTypes,
   hasKernel,
@@ -121,13 +123,21 @@ function declare(card: AnyCard, options: Resolved): void {
   }
   const [dtype] = dtypes
   const [good] = dtype ? card.cases(dtype) : []
-  if (good)
-    it('refuses values of wrong types', () => {
-      const problems = Array.from(runner.rejectTypes(good, call), ([what, found]) =>
-        found.map((problem) => `${what}: ${problem}`),
-      )
-      if (problems.flat().length > 0) throw new Error(`${opName}:\n${problems.flat().join('\n')}`)
+  if (good) it('refuses values of wrong types', () => failOn(opName, runner.rejectTypes(good, call)))
+  if (good && device !== 'cpu')
+    it('refuses tensors of other devices', () => {
+      const here = empty([0], { device }).device
+      const [type] = here.split(':')
+      const others = devices().filter((other) => other.type === type && other.device !== here)
+      const elsewhere = ['cpu', ...others.slice(0, 1).map(({ device }) => device)]
+      failOn(opName, runner.rejectDevices(good, elsewhere, call))
     })
+}
+
+/** Throws what is wrong with any of several calls. */
+function failOn(opName: string, calls: Iterable<readonly [string, readonly string[]]>): void {
+  const problems = Array.from(calls, ([what, found]) => found.map((problem) => `${what}: ${problem}`)).flat()
+  if (problems.length > 0) throw new Error(`${opName}:\n${problems.join('\n')}`)
 }
 
 /** Throws if every case passes after all. */

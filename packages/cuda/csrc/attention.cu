@@ -24,8 +24,8 @@
 namespace vllm_ops::cuda {
 namespace {
 
-/// Tokens that a part has at least where it takes another kernel to put parts together.
-constexpr int64_t kLeastPartTokens = 256;
+/// Tokens that a part has at least: those that the warps of a block read first, at once.
+constexpr int64_t kLeastPartTokens = kPartStep;
 /// Blocks of attend_any that a multiprocessor is given at once.
 constexpr int64_t kAnyBlocks = 8;
 /// Query heads that attend_any works on together.

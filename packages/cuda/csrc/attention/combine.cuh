@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Puts the parts of each sequence together: out = sum_p f_p sums_p / sum_p f_p totals_p with
-// f_p = 2^(maximum_p - maximum). A block for each head; rows of its threads take every kRows-th
-// part, and their sums are added in a fixed order. Nothing is read before the kernel that wrote the
-// parts has ended, but the launch itself overlaps with it.
+// f_p = 2^(maximum_p - maximum). A block for each head; rows of its threads take every
+// kCombineRows-th part, and their sums are added in a fixed order. Next to nothing is computed, so
+// what counts is that everything is under way at once: a thread's first kCombineAhead sums are
+// loaded beside the maxima and totals. Nothing is read before the kernel that wrote the parts has
+// ended, but the launch itself overlaps with it.
 #pragma once
 
 #include "part.cuh"
 
 namespace vllm_ops::cuda {
 
-constexpr int kCombineThreads = 128, kCombineRows = 4;
+constexpr int kCombineThreads = 128, kCombineRows = 8, kCombineAhead = 8;
 
 template <typename T>
 __global__ void __launch_bounds__(kCombineThreads* kCombineRows)
@@ -23,37 +25,56 @@ __global__ void __launch_bounds__(kCombineThreads* kCombineRows)
   const int thread = threadIdx.x + threadIdx.y * kCombineThreads, lane = thread % 32;
   const float* const maxima = call.maxima + pair * call.parts;
   const float* const totals = call.totals + pair * call.parts;
+  const int64_t size = call.layout.head_size, head = pair % call.heads;
+  const float* const sums = call.sums + pair * call.parts * size;
+  float first_sums[kCombineAhead];
+#pragma unroll
+  for (int i = 0; i < kCombineAhead; ++i) {
+    const int p = threadIdx.y + i * kCombineRows;
+    first_sums[i] = p < call.parts && threadIdx.x < size ? sums[p * size + threadIdx.x] : 0.0f;
+  }
 
   // Every warp for itself, in the same order: no thread has to wait for another's maximum or total.
-  float maximum = -INFINITY;
-  for (int p = lane; p < call.parts; p += 32) maximum = fmaxf(maximum, maxima[p]);
+  const auto at = [&](const float* values, int p, float none) {
+    return p < call.parts ? values[p] : none;
+  };
+  const float near[2] = {at(maxima, lane, -INFINITY), at(maxima, lane + 32, -INFINITY)};
+  const float near_totals[2] = {at(totals, lane, 0.0f), at(totals, lane + 32, 0.0f)};
+  float maximum = fmaxf(near[0], near[1]);
+  for (int p = lane + 64; p < call.parts; p += 32) maximum = fmaxf(maximum, maxima[p]);
   for (int step = 16; step > 0; step /= 2)
     maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, step));
   float total = 0.0f;
-  for (int p = lane; p < call.parts; p += 32) {
-    const float factor = rescale(maxima[p], maximum);
+  const auto add = [&](int p, float part_maximum, float part) {
+    const float factor = rescale(part_maximum, maximum);
     // NaN stays: it marks what could not be computed, though there may be no maximum.
-    const float part = totals[p];
     total += part != part ? part : factor * part;
-    if (thread < 32) factors[p] = factor;
-  }
+    if (thread < 32 && p < call.parts) factors[p] = factor;
+  };
+  add(lane, near[0], near_totals[0]);
+  add(lane + 32, near[1], near_totals[1]);
+  for (int p = lane + 64; p < call.parts; p += 32) add(p, maxima[p], totals[p]);
   for (int step = 16; step > 0; step /= 2) total += __shfl_xor_sync(~0u, total, step);
   __syncthreads();
 
-  const int64_t size = call.layout.head_size, head = pair % call.heads;
   T* const out = static_cast<T*>(call.out) + pair / call.heads * call.out_stride + head * size;
-  const float* const sums = call.sums + pair * call.parts * size;
   for (int64_t first = 0; first < size; first += kCombineThreads) {
     const int64_t d = first + threadIdx.x;
     float sum = 0.0f;
     if (d < size) {
-#pragma unroll 8
-      for (int p = threadIdx.y; p < call.parts; p += kCombineRows)
+#pragma unroll
+      for (int i = 0; i < kCombineAhead; ++i) {
+        const int p = threadIdx.y + i * kCombineRows;
+        if (p < call.parts) sum += factors[p] * (first == 0 ? first_sums[i] : sums[p * size + d]);
+      }
+#pragma unroll 4
+      for (int p = threadIdx.y + kCombineAhead * kCombineRows; p < call.parts; p += kCombineRows)
         sum += factors[p] * sums[p * size + d];
     }
     row_sums[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
     if (threadIdx.y == 0 && d < size) {
+#pragma unroll
       for (int row = 1; row < kCombineRows; ++row) sum += row_sums[row][threadIdx.x];
       out[d] = from_float<T>(total == 0.0f ? 0.0f : sum / total);
     }

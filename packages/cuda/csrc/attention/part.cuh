@@ -51,6 +51,8 @@ struct Work {
   bool valid;      // whether the length is one
 };
 
+/// Values that other kernels may still write are read past the L1 cache, which would keep the old
+/// ones.
 __device__ inline Work work_of(const AttentionKernel& call, int64_t block) {
   Work work;
   work.head_group = static_cast<int>(block % call.head_groups);
@@ -59,7 +61,7 @@ __device__ inline Work work_of(const AttentionKernel& call, int64_t block) {
   block /= call.layout.heads;
   work.part = static_cast<int>(block % call.parts);
   work.sequence = block / call.parts;
-  work.length = call.seq_lens[work.sequence];
+  work.length = __ldcg(call.seq_lens + work.sequence);
   work.valid = work.length >= 0 && work.length <= call.longest;
   if (!work.valid) work.length = 0;
   const int64_t each = ceil_div(ceil_div(work.length, call.parts), kPartStep) * kPartStep;
@@ -76,11 +78,16 @@ struct Slot {
 
 __device__ inline Slot slot_of(const AttentionKernel& call, const int32_t* table, int token) {
   const uint32_t t = static_cast<uint32_t>(token);
-  return {__ldg(table + t / call.block_size), static_cast<int>(t % call.block_size)};
+  return {__ldcg(table + t / call.block_size), static_cast<int>(t % call.block_size)};
 }
 
 __device__ inline bool exists(const AttentionKernel& call, int block) {
   return block >= 0 && block < call.layout.blocks;
+}
+
+/// Fetches the line at an address into the L2 cache.
+__device__ inline void fetch_line(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
 /// The keys that one head sees.

@@ -60,6 +60,43 @@ __device__ inline uint32_t transpose(uint32_t m) {
   return transposed;
 }
 
+/// Fetches a warp's first chunks of keys and values into the L2 cache while the kernel before this
+/// one ends, from what lengths and blocks are now: if that kernel changes them, no more than this
+/// was in vain. A lane takes a line of each chunk, 8 tokens by 8 elements of keys, or 64 values.
+template <typename T, int kSize>
+__device__ inline void fetch_ahead(const AttentionKernel& call, int warp, int lane) {
+  using B = TensorCoreBlock<kSize>;
+  const Work work = work_of(call, blockIdx.x);
+  const int32_t* const table = call.block_tables + work.sequence * call.block_table_stride;
+  const int64_t first_head = work.kv_head * call.group_heads + work.head_group * kHeadsOfBlock;
+  const int heads = min(kHeadsOfBlock, call.group_heads - work.head_group * kHeadsOfBlock);
+  const T* const query = static_cast<const T*>(call.query) + work.sequence * call.query_stride +
+                         first_head * call.layout.head_size;
+  if (warp == 0 && lane * 64 < heads * call.layout.head_size) fetch_line(query + lane * 64);
+  Slot slots[B::kStages];
+  int tokens[B::kStages];
+#pragma unroll
+  for (int i = 0; i < B::kStages; ++i) {
+    tokens[i] = work.begin + (i * B::kWarps + warp) * kChunk + lane % 2 * 8;
+    slots[i] = tokens[i] < work.end ? slot_of(call, table, tokens[i]) : Slot{-1, 0};
+  }
+#pragma unroll
+  for (int i = 0; i < B::kStages; ++i) {
+    if (!exists(call, slots[i].block)) continue;
+    const int64_t block = slots[i].block, place = slots[i].place, rows = call.layout.block_size;
+    const T* const keys = static_cast<const T*>(call.key_cache) +
+                          work.kv_head * call.layout.key_head_stride +
+                          block * call.layout.key_block_stride + place * 8;
+    const T* const values =
+        static_cast<const T*>(call.value_cache) + work.kv_head * call.layout.value_head_stride +
+        block * call.layout.value_block_stride + max(place - lane % 2 * 8, int64_t{0});
+    for (int line = lane; line < call.layout.head_size / 4; line += 32) {
+      fetch_line(keys + line / 2 * rows * 8);
+      fetch_line(values + static_cast<int64_t>(line) * 4 * rows);
+    }
+  }
+}
+
 /// A chunk's keys or values on their way: lane's part of it.
 struct Fetch {
   int first;  // token of the sequence
@@ -75,6 +112,7 @@ __global__ void __launch_bounds__(32 * TensorCoreBlock<kSize>::kWarps,
   extern __shared__ __align__(128) unsigned char queues[];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
   let_next_kernel_start();
+  fetch_ahead<T, kSize>(call, warp, lane);
   wait_for_previous_kernel();
   const Work work = work_of(call, blockIdx.x);
   const int size = static_cast<int>(call.layout.head_size), length = work.length;

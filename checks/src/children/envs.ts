@@ -25,7 +25,8 @@ async function cycle(index: number): Promise<void> {
     await started
     worker.terminate()
   }
-  const [code] = await once(worker, 'exit')
+  // Not by `once`, which rejects on the errors that are meant.
+  const code = await new Promise<number>((done) => worker.once('exit', done))
   // Errors that were meant reach the parent too.
   const meant = end === 'throws' || end === 'rejects'
   if (code !== expected || (error !== undefined) !== meant)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { inspect } from 'node:util'
 import { ArgumentError, VllmOpsError } from './errors'
 import { addonPath, libtorch, native, openLibrary } from './native'
@@ -43,11 +43,13 @@ export function loadLibrary(path: string): void {
 
 /** Opens what of PyTorch the library names: by name, it would be looked for in the system's folders only. */
 function openTorchLibraries(path: string, { needed }: SharedLibrary): void {
-  const { lib } = libtorch()
+  const { lib, cuda } = libtorch()
   const missing: string[] = []
   for (const name of needed.filter((candidate) => TORCH_LIBRARY.test(candidate))) {
+    // The CUDA part may lie in a folder of its own.
+    const there = cuda?.libraries.find((library) => basename(library) === name) ?? join(lib, name)
     if (STAND_INS.has(name)) openLibrary(addonPath(name))
-    else if (existsSync(join(lib, name))) openLibrary(join(lib, name))
+    else if (existsSync(there)) openLibrary(there)
     else missing.push(name)
   }
   if (missing.length > 0) throw otherTorch(path, `the libraries ${missing.join(', ')}`)

@@ -30,9 +30,14 @@ std::string probe() {
   const auto describe = find<ErrorString>(driver, "cuGetErrorString");
   if (init == nullptr || version == nullptr || count == nullptr || describe == nullptr)
     return error("libcuda.so.1 is no CUDA driver");
+  constexpr int kNoDevice = 100;  // CUDA_ERROR_NO_DEVICE
   int driver_version = 0, devices = 0;
   for (const int failure : {init(0), version(&driver_version), count(&devices)}) {
     if (failure == 0) continue;
+    if (failure == kNoDevice) {
+      devices = 0;
+      break;
+    }
     const char* text = nullptr;
     describe(failure, &text);
     return error(text != nullptr ? text : "error " + std::to_string(failure));

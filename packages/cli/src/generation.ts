@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Loads the heavy packages: imported by commands when they run, not when the command line is read.
-import { type ProfileRecord, phase, profile, setNumThreads } from '@vllm-ops/core'
+import { type ProfileRecord, phase, profile, profileCaptures, setNumThreads } from '@vllm-ops/core'
 import { showProgress } from '@vllm-ops/libtorch'
 import { DEFAULT_MODEL, type GeneratedToken, type GenerationMetrics, LLM, SHAPES } from '@vllm-ops/llama'
 import { startBackends } from './backends'
@@ -108,6 +108,8 @@ export async function profileModel(
     ...{ maxTokens: steps + 1, ignoreEos: true, temperature, topK, topP, signal },
     ...(seed === undefined ? {} : { seed }),
   }
+  // Decode steps may be captured in the warm-up and replayed in the profile.
+  profileCaptures(true)
   for (let i = 0; i < warmup; i++) for await (const _ of llm.generate(promptIds, parameters));
   const { record } = await profile(
     async () => {

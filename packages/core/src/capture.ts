@@ -3,6 +3,8 @@ import { types } from 'node:util'
 import { accelerator, resolveDevice } from './device'
 import { type DeviceModule, deviceModuleOf, type NativeGraph } from './device-module'
 import { ArgumentError, TorchError, VllmOpsError } from './errors'
+import { defineScope, enterScope, exitScope, profile, profilesCaptures, profiling } from './profiler'
+import { captureRange, replayRange } from './profiler/graphs'
 import { keep, scope } from './scope'
 import { currentStream, Stream } from './stream'
 import { Tensor } from './tensor'
@@ -16,7 +18,15 @@ export interface CaptureOptions {
    * one are done with when the next is replayed.
    */
   readonly pool?: Graph<unknown>
+  /**
+   * Profiles the capture, so that later profiles book the kernels of a replay under the ops and modules that recorded them. What is
+   * captured while a profile is running is known to it anyway. By default what `profileCaptures` says.
+   */
+  readonly profile?: boolean
 }
+
+/** Numbers the graphs of this thread, for profiles. */
+let captured = 0
 
 const forgotten = new FinalizationRegistry<() => void>((free) => free())
 
@@ -32,10 +42,12 @@ export class Graph<T> {
   readonly result: T
   readonly #module: DeviceModule
   readonly #graph: NativeGraph
+  readonly #range: number
   #disposed = false
 
   /** @internal Graphs are made by `capture`. */
-  constructor(device: string, module: DeviceModule, graph: NativeGraph, result: T) {
+  constructor(device: string, module: DeviceModule, graph: NativeGraph, result: T, number: number) {
+    this.#range = defineScope({ kind: 'range', name: replayRange(number) })
     this.device = device
     this.result = result
     this.#module = module
@@ -52,10 +64,13 @@ export class Graph<T> {
   /** Queues the captured work on the current stream of its device; returns at once. */
   replay(): void {
     this.#requireLive('Graph.replay')
+    enterScope(this.#range)
     try {
       this.#module.replay(this.#graph)
     } catch (cause) {
       throw new TorchError('Graph.replay', messageOf(cause), 'E_TORCH', { cause })
+    } finally {
+      exitScope(this.#range)
     }
   }
 
@@ -106,7 +121,14 @@ export function capture<T>(fn: () => T, options: CaptureOptions = {}): Graph<T> 
   const before = currentStream(device)
   const own = new Stream({ device })
   own.waitStream(before)
-  const graph = own.use(() => record(device, module, index, shared, fn))
+  const isProfiled = options.profile ?? profilesCaptures()
+  const profiled = isProfiled && !profiling() ? profile({ memory: false, threads: false }) : undefined
+  let graph: Graph<T>
+  try {
+    graph = own.use(() => record(device, module, index, shared, fn))
+  } finally {
+    profiled?.stop()
+  }
   before.waitStream(own)
   return graph
 }
@@ -118,6 +140,8 @@ function record<T>(
   shared: NativeGraph | undefined,
   fn: () => T,
 ): Graph<T> {
+  const number = ++captured
+  const range = defineScope({ kind: 'range', name: captureRange(number) })
   let graph: NativeGraph
   try {
     graph = module.beginCapture(index, shared)
@@ -125,6 +149,7 @@ function record<T>(
     throw failure(device, '', error)
   }
   let result: T
+  enterScope(range)
   try {
     result = scope(fn)
     if (types.isPromise(result))
@@ -134,6 +159,8 @@ function record<T>(
     // An op may refuse without CUDA's part in it: libtorch's random numbers do, for one.
     const refused = error instanceof TorchError && /captur/i.test(error.message)
     throw op !== '' || refused ? failure(device, refused ? error.op : op, error) : error
+  } finally {
+    exitScope(range)
   }
   const tensors = tensorsIn(result)
   try {
@@ -144,7 +171,7 @@ function record<T>(
     throw failure(device, op, error)
   }
   for (const tensor of tensors) keep(tensor)
-  return new Graph(device, module, graph, result)
+  return new Graph(device, module, graph, result, number)
 }
 
 function failure(device: string, op: string, cause: unknown): VllmOpsError {

@@ -143,3 +143,18 @@ export function lastProfile(): ProfileRecord | undefined {
 export function setPeaks(peaks: Record<string, DevicePeaks>): void {
   profiler.setPeaks(peaks)
 }
+
+let capturesProfiled = false
+
+/**
+ * Has every later `capture` in this thread profiled, so that profiles book the kernels of its replays under the ops and modules that
+ * recorded them. Off at first, since the profiler takes a while to start.
+ */
+export function profileCaptures(on: boolean): void {
+  capturesProfiled = on
+}
+
+/** @internal What {@link profileCaptures} says. */
+export function profilesCaptures(): boolean {
+  return capturesProfiled
+}

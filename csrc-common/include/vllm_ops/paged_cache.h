@@ -57,4 +57,48 @@ inline PagedLayout check_paged_caches(const Check& check, const MutableView& key
   return layout;
 }
 
+/// A call of reshape_and_cache, checked but for the values of the slots.
+struct PagedWrite {
+  View key, value, slots;
+  MutableView key_cache, value_cache;
+  Rows key_rows, value_rows;
+  PagedLayout layout;
+
+  bool empty() const { return key.numel() == 0; }
+};
+
+/// `AnyCheck` is Check, or one that looks at devices too.
+template <typename AnyCheck>
+PagedWrite check_paged_write(AnyCheck& check, const Tensor& key, const Tensor& value,
+                             Tensor& key_cache, Tensor& value_cache, const Tensor& slot_mapping,
+                             std::string_view kv_cache_dtype) {
+  PagedWrite write{check.input("key", key),
+                   check.input("value", value),
+                   check.input("slot_mapping", slot_mapping),
+                   check.output("key_cache", key_cache),
+                   check.output("value_cache", value_cache),
+                   {},
+                   {},
+                   {}};
+  const View &k = write.key, &v = write.value, &slots = write.slots;
+  check.floating(k);
+  check.rank(k, 3);
+  check.same_dtype(v, k);
+  check.same_shape(v, k);
+  write.layout = check_paged_caches(check, write.key_cache, write.value_cache, kv_cache_dtype);
+  check.same_dtype(write.key_cache, k);
+  check.size(k, 1, write.layout.heads, "the heads of 'key_cache'");
+  check.size(k, 2, write.layout.head_size, "the head size of 'key_cache'");
+  write.key_rows = check.rows(k, 1);
+  write.value_rows = check.rows(v, 1);
+  check.dtype(slots, ScalarType::Long);
+  check.rank(slots, 1);
+  check.size(slots, 0, k.size(0), "the tokens of 'key'");
+  check.contiguous(slots);
+  check.disjoint(write.value_cache, write.key_cache);
+  for (const MutableView& cache : {write.key_cache, write.value_cache})
+    for (const View& input : {k, v, slots}) check.disjoint(cache, input);
+  return write;
+}
+
 }  // namespace vllm_ops

@@ -60,29 +60,15 @@ void reshape_and_cache(const Tensor& key, const Tensor& value, Tensor& key_cache
                        Tensor& value_cache, const Tensor& slot_mapping,
                        std::string_view kv_cache_dtype, double) {
   constexpr Check check("reshape_and_cache");
-  const View k = check.input("key", key), v = check.input("value", value);
-  const View slots = check.input("slot_mapping", slot_mapping);
-  const MutableView kc = check.output("key_cache", key_cache),
-                    vc = check.output("value_cache", value_cache);
-  check.floating(k);
-  check.rank(k, 3);
-  check.same_dtype(v, k);
-  check.same_shape(v, k);
-  const PagedLayout layout = check_paged_caches(check, kc, vc, kv_cache_dtype);
-  check.same_dtype(kc, k);
-  check.size(k, 1, layout.heads, "the heads of 'key_cache'");
-  check.size(k, 2, layout.head_size, "the head size of 'key_cache'");
-  const Rows k_rows = check.rows(k, 1), v_rows = check.rows(v, 1);
-  check.dtype(slots, ScalarType::Long);
-  check.rank(slots, 1);
-  check.size(slots, 0, k.size(0), "the tokens of 'key'");
-  check.contiguous(slots);
-  check.disjoint(vc, kc);
-  for (const MutableView& cache : {kc, vc})
-    for (const View& input : {k, v, slots}) check.disjoint(cache, input);
+  const PagedWrite call =
+      check_paged_write(check, key, value, key_cache, value_cache, slot_mapping, kv_cache_dtype);
+  const View &k = call.key, &v = call.value, &slots = call.slots;
+  const MutableView &kc = call.key_cache, &vc = call.value_cache;
+  const Rows &k_rows = call.key_rows, &v_rows = call.value_rows;
+  const PagedLayout& layout = call.layout;
   check.values<int64_t>(slots, std::numeric_limits<int64_t>::min(),
                         layout.blocks * layout.block_size - 1);
-  if (k.numel() == 0) return;
+  if (call.empty()) return;
 
   const auto order = order_by_slot(slots.as<int64_t>(), slots.size(0));
   const auto write = [&]<typename T>() {

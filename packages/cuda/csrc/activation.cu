@@ -7,6 +7,7 @@
 // itself, x Φ(x), whose Φ is taken from its tail, so that nothing cancels. Definitions: vLLM's
 // SiluAndMul, GeluAndMul, NewGELU, FastGELU, QuickGELU.
 
+#include <vllm_ops/activation.h>
 #include <vllm_ops/kernel.h>
 #include <vllm_ops/launch.cuh>
 
@@ -133,22 +134,24 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// The third act of every launcher here.
+/// The second and third act of every launcher here.
 template <typename Act, bool kGated>
-void run(const DeviceCheck& check, const MutableView& out, const Rows& out_rows, const View& in,
-         const Rows& in_rows) {
-  if (out_rows.count == 0 || out_rows.width == 0) return;
+void run(const DeviceCheck& check, const ActivationCall& call) {
+  if (call.empty()) return;
+  const View& in = call.input;
+  const MutableView& out = call.out;
+  const int64_t rows = call.out_rows.count, width = call.out_rows.width;
   const Launch launch(check);
-  const int64_t width = out_rows.width, bytes = out_rows.count * width * out.itemsize;
-  const bool much = bytes > kUnrolledBytes * multiprocessors(check, check.device());
-  const bool vectors =
-      is_vectorizable(out, out_rows) && is_vectorizable(in, in_rows, kGated ? width : 0);
+  const bool much =
+      rows * width * out.itemsize > kUnrolledBytes * multiprocessors(check, check.device());
+  const bool vectors = is_vectorizable(out, call.out_rows) &&
+                       is_vectorizable(in, call.input_rows, kGated ? width : 0);
   dispatch_floating(in.dtype, [&]<typename T>() {
     const auto with = [&]<int N, int kUnroll>() {
-      const Tiles t = tiles(out_rows.count, ceil_div(width / N, kUnroll), kThreads);
+      const Tiles t = tiles(rows, ceil_div(width / N, kUnroll), kThreads);
       launch.overlapping<activation_kernel<Act, kGated, T, N, kUnroll>>(
-          t.grid, t.block, 0, out.as<T>(), in.as<T>(), out_rows.count, width, out_rows.stride,
-          in_rows.stride);
+          t.grid, t.block, 0, out.as<T>(), in.as<T>(), rows, width, call.out_rows.stride,
+          call.input_rows.stride);
     };
     if (!vectors)
       with.template operator()<1, 1>();
@@ -159,51 +162,29 @@ void run(const DeviceCheck& check, const MutableView& out, const Rows& out_rows,
   });
 }
 
-template <typename Act>
-void run_gated(const char* op, Tensor& out, const Tensor& input) {
-  DeviceCheck check(op);
-  const View in = check.input("input", input);
-  const MutableView o = check.output("out", out);
-  check.floating(in);
-  check.same_dtype(o, in);
-  const Rows in_rows = check.rows(in);
-  if (in_rows.width % 2 != 0)
-    check.fail("input", "an even size of the last dimension", text("shape ", in.shape()));
-  check.rank(o, in.dim);
-  for (int64_t d = 0; d + 1 < in.dim; ++d) check.size(o, d, in.size(d), "as in 'input'");
-  check.size(o, in.dim - 1, in_rows.width / 2, "half the width of 'input'");
-  const Rows out_rows = check.rows(o);
-  check.disjoint(o, in);
-  run<Act, true>(check, o, out_rows, in, in_rows);
-}
-
-template <typename Act>
-void run_plain(const char* op, Tensor& out, const Tensor& input) {
-  DeviceCheck check(op);
-  const View in = check.input("input", input);
-  const MutableView o = check.output("out", out);
-  check.floating(in);
-  check.same_dtype(o, in);
-  const Rows in_rows = check.rows(in);
-  check.same_shape(o, in);
-  const Rows out_rows = check.rows(o);
-  check.disjoint_or_same(o, in);
-  run<Act, false>(check, o, out_rows, in, in_rows);
-}
-
 }  // namespace
 
 /// Defines and registers the launcher of `op`.
-#define VLLM_OPS_CUDA_ACTIVATION(op, run_rows, Act)                             \
-  void op(Tensor& out, const Tensor& input) { run_rows<Act>(#op, out, input); } \
+#define VLLM_OPS_CUDA_GATED_ACTIVATION(op, Act)                       \
+  void op(Tensor& out, const Tensor& input) {                         \
+    DeviceCheck check(#op);                                           \
+    run<Act, true>(check, check_gated_activation(check, out, input)); \
+  }                                                                   \
+  VLLM_OPS_KERNEL(CUDA, op, op)
+#define VLLM_OPS_CUDA_ACTIVATION(op, Act)                        \
+  void op(Tensor& out, const Tensor& input) {                    \
+    DeviceCheck check(#op);                                      \
+    run<Act, false>(check, check_activation(check, out, input)); \
+  }                                                              \
   VLLM_OPS_KERNEL(CUDA, op, op)
 
-VLLM_OPS_CUDA_ACTIVATION(silu_and_mul, run_gated, Silu)
-VLLM_OPS_CUDA_ACTIVATION(gelu_and_mul, run_gated, Gelu)
-VLLM_OPS_CUDA_ACTIVATION(gelu_tanh_and_mul, run_gated, GeluTanh)
-VLLM_OPS_CUDA_ACTIVATION(gelu_new, run_plain, GeluTanh)
-VLLM_OPS_CUDA_ACTIVATION(gelu_fast, run_plain, GeluTanh)
-VLLM_OPS_CUDA_ACTIVATION(gelu_quick, run_plain, GeluQuick)
+VLLM_OPS_CUDA_GATED_ACTIVATION(silu_and_mul, Silu)
+VLLM_OPS_CUDA_GATED_ACTIVATION(gelu_and_mul, Gelu)
+VLLM_OPS_CUDA_GATED_ACTIVATION(gelu_tanh_and_mul, GeluTanh)
+VLLM_OPS_CUDA_ACTIVATION(gelu_new, GeluTanh)
+VLLM_OPS_CUDA_ACTIVATION(gelu_fast, GeluTanh)
+VLLM_OPS_CUDA_ACTIVATION(gelu_quick, GeluQuick)
+#undef VLLM_OPS_CUDA_GATED_ACTIVATION
 #undef VLLM_OPS_CUDA_ACTIVATION
 
 }  // namespace vllm_ops::cuda

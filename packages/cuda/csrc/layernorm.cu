@@ -9,6 +9,7 @@
 // RMSNorm.
 
 #include <vllm_ops/kernel.h>
+#include <vllm_ops/layernorm.h>
 #include <vllm_ops/launch.cuh>
 
 namespace vllm_ops::cuda {
@@ -194,29 +195,17 @@ void run(const Launch& launch, const NormArguments<T>& arguments, int64_t rows, 
   }
 }
 
-void check_weight(const Check& check, const View& weight, const View& input) {
-  check.same_dtype(weight, input);
-  check.rank(weight, 1);
-  check.size(weight, 0, input.size(-1), "the last dimension of 'input'");
-  check.contiguous(weight);
-}
-
 }  // namespace
 
 void rms_norm(Tensor& out, const Tensor& input, const Tensor& weight, double epsilon) {
   DeviceCheck check("rms_norm");
-  const View in = check.input("input", input), w = check.input("weight", weight);
-  const MutableView o = check.output("out", out);
-  check.floating(in);
-  check.same_dtype(o, in);
-  check.same_shape(o, in);
-  const Rows in_rows = check.rows(in), out_rows = check.rows(o);
-  check_weight(check, w, in);
-  check.disjoint_or_same(o, in);
-  check.disjoint(o, w);
-  if (o.numel() == 0) return;
+  const RmsNormCall call = check_rms_norm(check, out, input, weight);
+  if (call.empty()) return;
 
   const Launch launch(check);
+  const View &in = call.input, &w = call.weight;
+  const MutableView& o = call.out;
+  const Rows &in_rows = call.input_rows, &out_rows = call.out_rows;
   const bool vectors =
       is_vectorizable(in, in_rows) && is_vectorizable(o, out_rows) && is_aligned(w.data);
   dispatch_floating(in.dtype, [&]<typename T>() {
@@ -230,19 +219,13 @@ VLLM_OPS_KERNEL(CUDA, rms_norm, rms_norm)
 
 void fused_add_rms_norm(Tensor& input, Tensor& residual, const Tensor& weight, double epsilon) {
   DeviceCheck check("fused_add_rms_norm");
-  const MutableView in = check.output("input", input), res = check.output("residual", residual);
-  const View w = check.input("weight", weight);
-  check.floating(in);
-  check.same_dtype(res, in);
-  check.same_shape(res, in);
-  const Rows in_rows = check.rows(in), res_rows = check.rows(res);
-  check_weight(check, w, in);
-  check.disjoint(res, in);
-  check.disjoint(in, w);
-  check.disjoint(res, w);
-  if (in.numel() == 0) return;
+  const FusedAddRmsNormCall call = check_fused_add_rms_norm(check, input, residual, weight);
+  if (call.empty()) return;
 
   const Launch launch(check);
+  const MutableView &in = call.input, &res = call.residual;
+  const View& w = call.weight;
+  const Rows &in_rows = call.input_rows, &res_rows = call.residual_rows;
   const bool vectors =
       is_vectorizable(in, in_rows) && is_vectorizable(res, res_rows) && is_aligned(w.data);
   dispatch_floating(in.dtype, [&]<typename T>() {

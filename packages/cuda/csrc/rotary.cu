@@ -11,6 +11,7 @@
 // stays as it is.
 
 #include <vllm_ops/kernel.h>
+#include <vllm_ops/rotary.h>
 #include <vllm_ops/launch.cuh>
 
 namespace vllm_ops::cuda {
@@ -154,139 +155,78 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// The heads of all tokens in one of the two tensors that are turned.
-struct Heads {
-  int64_t tokens, heads, token_stride;
-};
-
-/// Reads [...positions, heads * head_size] or [...positions, heads, head_size].
-Heads check_heads(const Check& check, const MutableView& states, const View& positions,
-                  int64_t head_size) {
-  check.rank(states, positions.dim + 1, positions.dim + 2);
-  for (int64_t d = 0; d < positions.dim; ++d)
-    check.size(states, d, positions.size(d), "as in 'positions'");
-  const bool split = states.dim == positions.dim + 2;
-  if (split)
-    check.size(states, states.dim - 1, head_size, "head_size");
-  else if (states.size(-1) % head_size != 0)
-    check.fail(states.name, text("a multiple of head_size, ", head_size, ", as its last dimension"),
-               text("shape ", states.shape()));
-  const Rows tokens = check.rows(states, positions.dim);
-  return {tokens.count, tokens.width / head_size, tokens.stride};
+/// Whether heads can be turned in whole vectors: each begins at one, and in neox order each half.
+bool is_vectorizable(const RotaryCall& call) {
+  const auto fits = [&call](int64_t elements) {
+    return elements * call.query.itemsize % kVectorBytes == 0;
+  };
+  return is_aligned(call.query.data) && is_aligned(call.key.data) && is_aligned(call.cache.data) &&
+         fits(call.head_size) && fits(call.query_heads.token_stride) &&
+         fits(call.key_heads.token_stride) && fits(call.is_neox ? call.rot_dim / 2 : call.rot_dim);
 }
 
-/// The arguments that both ops have, checked.
-struct Rotary {
-  View positions, cache;
-  MutableView query, key;
-  Heads query_heads, key_heads;
-  int64_t head_size, rot_dim;
-  bool is_neox;
-
-  Rotary(DeviceCheck& check, const Tensor& position_tensor, Tensor& query_tensor,
-         Tensor& key_tensor, int64_t size, const Tensor& cache_tensor, bool neox)
-      : positions(check.input("positions", position_tensor)),
-        cache(check.input("cos_sin_cache", cache_tensor)),
-        query(check.output("query", query_tensor)),
-        key(check.output("key", key_tensor)),
-        head_size(size),
-        is_neox(neox) {
-    if (head_size <= 0) check.fail("head_size", "a positive number", text(head_size));
-    check.dtype(positions, ScalarType::Long);
-    check.rank(positions, 1, 2);
-    check.contiguous(positions);
-    check.floating(query);
-    check.same_dtype(key, query);
-    query_heads = check_heads(check, query, positions, head_size);
-    key_heads = check_heads(check, key, positions, head_size);
-    check.same_dtype(cache, query);
-    check.rank(cache, 2);
-    check.contiguous(cache);
-    rot_dim = cache.size(1);
-    if (rot_dim % 2 != 0 || rot_dim > head_size)
-      check.fail("cos_sin_cache", text("an even width of at most head_size, ", head_size),
-                 text("shape ", cache.shape()));
-    check.disjoint(key, query);
-    for (const MutableView& states : {query, key}) {
-      check.disjoint(states, cache);
-      check.disjoint(states, positions);
-    }
+/// Turns all heads, in grids that a launch allows.
+template <typename T, typename Pairs, int kHeads>
+void launch_rotary(const Launch& launch, const RotaryCall& call, const int64_t* offsets) {
+  constexpr int64_t kMostTokens = 2147483647, kMostY = 65535;  // of one grid
+  const int64_t x = std::min(ceil_div(call.rot_dim / 2, Pairs::kPairs), kThreads);
+  const int64_t y = std::min(ceil_div(call.heads(), kHeads), kThreads / x);
+  const dim3 block(static_cast<unsigned>(x), static_cast<unsigned>(y));
+  RotaryArguments<T> part{call.query.as<T>(),
+                          call.key.as<T>(),
+                          call.positions.as<int64_t>(),
+                          offsets,
+                          call.cache.as<T>(),
+                          call.query_heads.token_stride,
+                          call.key_heads.token_stride,
+                          call.query_heads.heads,
+                          call.key_heads.heads,
+                          call.head_size,
+                          call.rot_dim,
+                          call.cache.size(0)};
+  for (int64_t token = 0; token < call.tokens(); token += kMostTokens) {
+    const int64_t count = std::min(call.tokens() - token, kMostTokens);
+    const dim3 grid(static_cast<unsigned>(count),
+                    static_cast<unsigned>(std::min(ceil_div(call.heads(), y * kHeads), kMostY)));
+    launch.overlapping<rotary_kernel<T, Pairs, kHeads>>(grid, block, 0, part);
+    part.query += count * part.query_stride;
+    part.key += count * part.key_stride;
+    part.positions += count;
+    if (part.offsets != nullptr) part.offsets += count;
   }
+}
 
-  /// Whether heads can be turned in whole vectors: each begins at one, and in neox order each half.
-  bool vectors() const {
-    const auto fits = [this](int64_t elements) {
-      return elements * query.itemsize % kVectorBytes == 0;
-    };
-    return is_aligned(query.data) && is_aligned(key.data) && is_aligned(cache.data) &&
-           fits(head_size) && fits(query_heads.token_stride) && fits(key_heads.token_stride) &&
-           fits(is_neox ? rot_dim / 2 : rot_dim);
-  }
-
-  void turn(const DeviceCheck& check, const int64_t* offsets) const {
-    const int64_t tokens = query_heads.tokens, heads = query_heads.heads + key_heads.heads;
-    if (tokens == 0 || heads == 0 || rot_dim == 0) return;
-    const Launch launch(check);
-    const bool much = tokens > kUnrolledTokens * multiprocessors(check, check.device());
-    dispatch_floating(query.dtype, [&]<typename T>() {
-      const auto with = [&]<typename Pairs, int kHeads>() {
-        run<T, Pairs, kHeads>(launch, offsets);
-      };
-      const auto in_order = [&]<template <typename, int> typename Order>() {
-        if (!vectors())
-          with.template operator()<Order<T, 1>, 1>();
-        else if (!much)
-          with.template operator()<Order<T, kVectorSize<T>>, 1>();
-        else
-          with.template operator()<Order<T, kVectorSize<T>>, kUnroll>();
-      };
-      if (is_neox)
-        in_order.template operator()<Neox>();
+/// The second and third act of both launchers. `offsets` is null or one for each token.
+void turn(const DeviceCheck& check, const RotaryCall& call, const int64_t* offsets) {
+  if (call.tokens() == 0 || call.heads() == 0 || call.rot_dim == 0) return;
+  const Launch launch(check);
+  const bool vectors = is_vectorizable(call);
+  const bool much = call.tokens() > kUnrolledTokens * multiprocessors(check, check.device());
+  dispatch_floating(call.query.dtype, [&]<typename T>() {
+    const auto in_order = [&]<template <typename, int> typename Order>() {
+      constexpr int N = kVectorSize<T>;
+      if (!vectors)
+        launch_rotary<T, Order<T, 1>, 1>(launch, call, offsets);
+      else if (!much)
+        launch_rotary<T, Order<T, N>, 1>(launch, call, offsets);
       else
-        in_order.template operator()<GptJ>();
-    });
-  }
-
- private:
-  template <typename T, typename Pairs, int kHeads>
-  void run(const Launch& launch, const int64_t* offsets) const {
-    constexpr int64_t kMostTokens = 2147483647, kMostY = 65535;  // of one grid
-    const int64_t heads = query_heads.heads + key_heads.heads;
-    const int64_t x = std::min(ceil_div(rot_dim / 2, Pairs::kPairs), kThreads);
-    const int64_t y = std::min(ceil_div(heads, kHeads), kThreads / x);
-    const dim3 block(static_cast<unsigned>(x), static_cast<unsigned>(y));
-    RotaryArguments<T> part{query.as<T>(),
-                            key.as<T>(),
-                            positions.as<int64_t>(),
-                            offsets,
-                            cache.as<T>(),
-                            query_heads.token_stride,
-                            key_heads.token_stride,
-                            query_heads.heads,
-                            key_heads.heads,
-                            head_size,
-                            rot_dim,
-                            cache.size(0)};
-    for (int64_t token = 0; token < query_heads.tokens; token += kMostTokens) {
-      const int64_t count = std::min(query_heads.tokens - token, kMostTokens);
-      const dim3 grid(static_cast<unsigned>(count),
-                      static_cast<unsigned>(std::min(ceil_div(heads, y * kHeads), kMostY)));
-      launch.overlapping<rotary_kernel<T, Pairs, kHeads>>(grid, block, 0, part);
-      part.query += count * part.query_stride;
-      part.key += count * part.key_stride;
-      part.positions += count;
-      if (part.offsets != nullptr) part.offsets += count;
-    }
-  }
-};
+        launch_rotary<T, Order<T, N>, kUnroll>(launch, call, offsets);
+    };
+    if (call.is_neox)
+      in_order.template operator()<Neox>();
+    else
+      in_order.template operator()<GptJ>();
+  });
+}
 
 }  // namespace
 
 void rotary_embedding(const Tensor& positions, Tensor& query, Tensor& key, int64_t head_size,
                       const Tensor& cos_sin_cache, bool is_neox) {
   DeviceCheck check("rotary_embedding");
-  const Rotary rotary(check, positions, query, key, head_size, cos_sin_cache, is_neox);
-  rotary.turn(check, nullptr);
+  const RotaryCall call =
+      check_rotary(check, positions, query, key, head_size, cos_sin_cache, is_neox);
+  turn(check, call, nullptr);
 }
 VLLM_OPS_KERNEL(CUDA, rotary_embedding, rotary_embedding)
 
@@ -294,19 +234,10 @@ void batched_rotary_embedding(const Tensor& positions, Tensor& query, Tensor& ke
                               int64_t head_size, const Tensor& cos_sin_cache, bool is_neox,
                               int64_t rot_dim, const Tensor& cos_sin_cache_offsets) {
   DeviceCheck check("batched_rotary_embedding");
-  const Rotary rotary(check, positions, query, key, head_size, cos_sin_cache, is_neox);
-  if (rot_dim != rotary.rot_dim)
-    check.fail("rot_dim", text("the width of 'cos_sin_cache', ", rotary.rot_dim), text(rot_dim));
-  const View offsets = check.input("cos_sin_cache_offsets", cos_sin_cache_offsets);
-  const int64_t tokens = rotary.positions.numel();
-  check.dtype(offsets, ScalarType::Long);
-  check.rank(offsets, 1, 2);
-  check.contiguous(offsets);
-  if (offsets.numel() != tokens)
-    check.fail("cos_sin_cache_offsets", text("one number for each of ", tokens, " tokens"),
-               text("shape ", offsets.shape()));
-  for (const MutableView& states : {rotary.query, rotary.key}) check.disjoint(states, offsets);
-  rotary.turn(check, offsets.as<int64_t>());
+  const RotaryCall call =
+      check_rotary(check, positions, query, key, head_size, cos_sin_cache, is_neox);
+  const View offsets = check_rotary_offsets(check, call, rot_dim, cos_sin_cache_offsets);
+  turn(check, call, offsets.as<int64_t>());
 }
 VLLM_OPS_KERNEL(CUDA, batched_rotary_embedding, batched_rotary_embedding)
 

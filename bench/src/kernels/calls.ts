@@ -55,6 +55,14 @@ function shuffled(count: number): Tensor {
   return torch.aten!.randperm!(count, { dtype: 'int64' })
 }
 
+/** A slot for each token: whole blocks, one after the other in a shuffled order. */
+function blockwise(tokens: number): Tensor {
+  const blocks = Math.ceil(tokens / BLOCK_SIZE)
+  const rows = shuffled(blocks).reshape([blocks, 1])
+  const slots = torch.aten!.add!(torch.aten!.mul!(rows, BLOCK_SIZE), arange(0, BLOCK_SIZE))
+  return slots.reshape([-1]).narrow(0, 0, tokens).contiguous()
+}
+
 function rotary(isNeox: boolean): KernelCase['args'] {
   return (tokens, dtype) => [
     arange(0, tokens),
@@ -71,16 +79,22 @@ function quantizedBytes(bytes: number): Tensor {
   return rand([bytes / 2], { dtype: 'float16' }).viewAs('uint8', [bytes])
 }
 
-export const kernelCases: readonly KernelCase[] = [
-  {
-    name: 'silu_and_mul',
-    op: 'silu_and_mul',
+/** An activation whose input is `factor` times as wide as its output. */
+function activation(op: string, factor: number): KernelCase {
+  return {
+    name: op,
+    op,
     hasTarget: true,
     args: (tokens, dtype) => [
       randn([tokens, llama.intermediateSize], { dtype }),
-      randn([tokens, 2 * llama.intermediateSize], { dtype }),
+      randn([tokens, factor * llama.intermediateSize], { dtype }),
     ],
-  },
+  }
+}
+
+export const kernelCases: readonly KernelCase[] = [
+  ...['silu_and_mul', 'gelu_and_mul', 'gelu_tanh_and_mul'].map((op) => activation(op, 2)),
+  ...['gelu_new', 'gelu_fast', 'gelu_quick'].map((op) => activation(op, 1)),
   {
     name: 'rms_norm',
     op: 'rms_norm',
@@ -110,16 +124,30 @@ export const kernelCases: readonly KernelCase[] = [
     op: 'reshape_and_cache',
     hasTarget: true,
     args: (tokens, dtype) => {
-      const blocks = Math.ceil(tokens / BLOCK_SIZE)
-      const rows = shuffled(blocks).reshape([blocks, 1])
-      const slots = torch.aten!.add!(torch.aten!.mul!(rows, BLOCK_SIZE), arange(0, BLOCK_SIZE))
       return [
         randn([tokens, llama.numKeyValueHeads, llama.headDim], { dtype }),
         randn([tokens, llama.numKeyValueHeads, llama.headDim], { dtype }),
-        ...caches(blocks, dtype),
-        slots.reshape([-1]).narrow(0, 0, tokens).contiguous(),
+        ...caches(Math.ceil(tokens / BLOCK_SIZE), dtype),
+        blockwise(tokens),
         'auto',
         1,
+      ]
+    },
+  },
+  {
+    name: 'reshape_and_cache_flash',
+    op: 'reshape_and_cache_flash',
+    hasTarget: true,
+    args: (tokens, dtype) => {
+      const blocks = Math.ceil(tokens / BLOCK_SIZE)
+      const cache = () => randn([blocks, BLOCK_SIZE, llama.numKeyValueHeads, llama.headDim], { dtype })
+      return [
+        randn([tokens, llama.numKeyValueHeads, llama.headDim], { dtype }),
+        randn([tokens, llama.numKeyValueHeads, llama.headDim], { dtype }),
+        cache(),
+        cache(),
+        blockwise(tokens),
+        'auto',
       ]
     },
   },

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { inspect } from 'node:util'
 import { propertiesOf } from './device-module'
-import { ArgumentError } from './errors'
+import { ArgumentError, VllmOpsError } from './errors'
 import { type NativeDevice, native } from './native'
 
 /** A device of this process: the CPU, or one of an accelerator whose backend is in use. */
@@ -49,6 +49,17 @@ export function accelerator(): string | undefined {
     .devices()
     .find((device) => device.accelerator)
   return first && native().resolveDevice(first.type)
+}
+
+/**
+ * Pinned memory is an accelerator's. Asked without one, libtorch would settle for good that there is none.
+ *
+ * @internal
+ * @throws {VllmOpsError} `E_NO_DEVICE` when there is no accelerator
+ */
+export function requireAccelerator(what: string): void {
+  if (accelerator() === undefined)
+    throw new VllmOpsError('E_NO_DEVICE', `${what}: there is no accelerator to pin memory for`)
 }
 
 /**

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { requireAccelerator } from './device'
 import type { DType } from './dtype'
 import { Generator } from './encoding'
 import { ArgumentError } from './errors'
@@ -23,7 +24,8 @@ function create(op: string, args: unknown[], options: TensorOptions, more: OpOpt
     device = 'cpu',
     pinMemory,
   } = checked(op, options, ['dtype', 'device', 'pinMemory', ...Object.keys(more)])
-  const pinned = pinMemory === undefined ? {} : { pin_memory: pinMemory }
+  if (pinMemory) requireAccelerator(op)
+  const pinned = pinMemory ? { pin_memory: true } : {}
   return callOperator(op, ...args, { ...more, ...pinned, dtype, device }) as Tensor
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { inspect } from 'node:util'
 import { type Description, describeHandle, textOfDescription } from './description'
+import { accelerator, requireAccelerator } from './device'
 import { type DType, dtypes, halfFloats, type TypedArray } from './dtype'
 import { values } from './encoding'
 import { ArgumentError } from './errors'
@@ -255,11 +256,18 @@ export class Tensor {
 
   /** Whether the memory is page-locked, so that devices copy from and to it without blocking. */
   get isPinned(): boolean {
-    return callOperator('aten::is_pinned', this) as boolean
+    this.#describe('isPinned')
+    // Without an accelerator nothing is pinned, and asking libtorch would settle that there is none.
+    return accelerator() !== undefined && (callOperator('aten::is_pinned', this) as boolean)
   }
 
-  /** The tensor in page-locked memory of the CPU, which `to` with `nonBlocking` needs; itself as a new object where it is. */
+  /**
+   * The tensor in page-locked memory of the CPU, which `to` with `nonBlocking` needs; itself as a new object where it is.
+   *
+   * @throws {VllmOpsError} `E_NO_DEVICE` without an accelerator
+   */
   pinMemory(): Tensor {
+    requireAccelerator('Tensor.pinMemory')
     return callOperator('aten::pin_memory', this) as Tensor
   }
 

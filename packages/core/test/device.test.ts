@@ -99,6 +99,16 @@ describe('the CPU', () => {
     expect(end.elapsedTime(start)).toBe(-start.elapsedTime(end))
   })
 
+  it('has no pinned memory without an accelerator', () => {
+    const x = empty([2])
+    expect(x.isPinned).toBe(false)
+    expect(() => x.pinMemory()).toThrow(noDevice)
+    expect(() => empty([2], { pinMemory: true })).toThrow(noDevice)
+    expect(empty([2], { pinMemory: false }).isPinned).toBe(false)
+    x.dispose()
+    expect(() => x.isPinned).toThrow(wrong('self'))
+  })
+
   it('has no memory of a device', () => {
     expect(() => memory.info('cpu')).toThrow(expect.objectContaining({ code: 'E_NO_DEVICE' }))
     memory.emptyCache()

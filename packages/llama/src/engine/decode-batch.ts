@@ -43,10 +43,8 @@ export class DecodeBatch {
     const bytes = 8 * longs + 4 * ints
     this.#onDevice = keep(empty([bytes], { dtype: 'uint8', device }))
     // A copy from pinned memory doesn't make the host wait. Without an accelerator there is none, and nothing to wait for.
-    const pin_memory = accelerator() !== undefined
-    this.#onHost = keep(
-      torch.aten.empty.memory_format!([bytes], { dtype: 'uint8', device: 'cpu', pin_memory }),
-    )
+    const pinMemory = accelerator() !== undefined
+    this.#onHost = keep(empty([bytes], { dtype: 'uint8', pinMemory }))
     const { buffer, byteOffset } = this.#onHost.data()
     this.#longs = new BigInt64Array(buffer, byteOffset, longs)
     this.#ints = new Int32Array(buffer, byteOffset + 8 * longs, ints)

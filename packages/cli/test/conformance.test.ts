@@ -35,6 +35,14 @@ describe('conformance', () => {
     expect(JSON.parse(called.stdout)).toMatchObject({ calls: 100, failed: 0, ops: counts })
   })
 
+  it('--every leaves cases out', async () => {
+    const { stdout } = await vllmOps([...few, '--every', '9', '--json'])
+    const { ops, failed } = JSON.parse(stdout)
+    expect(failed).toBe(0)
+    expect(ops.silu_and_mul.bfloat16.of).toBeGreaterThan(1)
+    expect(ops.silu_and_mul.bfloat16.of).toBeLessThan(9)
+  })
+
   it('says why a backend cannot be used', async () => {
     // A machine with GPUs is then one without.
     const env = { CUDA_VISIBLE_DEVICES: '' }

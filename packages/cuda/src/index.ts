@@ -4,7 +4,6 @@ import { fileURLToPath } from 'node:url'
 import type { Backend } from '@vllm-ops/core'
 import { libtorch } from '@vllm-ops/core/internal'
 import { probe } from './probe'
-import { unsupported } from './unsupported'
 
 const { version } = createRequire(import.meta.url)('../package.json') as { version: string }
 
@@ -29,7 +28,6 @@ const cuda: Backend = {
   },
   /** Captured graphs and what a device is called. */
   deviceModule: fileURLToPath(new URL('../build/Release/vllm_ops_cuda_device.node', import.meta.url)),
-  unsupported,
   probe,
 }
 export default cuda

@@ -68,7 +68,7 @@ describe('vllm_ops_cuda.so', () => {
       loadLibrary(cuda.library)
       const found = cards.map(({ schema }) => {
         const name = schema.slice(0, schema.indexOf('('))
-        return [name, hasKernel('vllm_ops::' + name, kernelKey(cuda, schema)), cuda.unsupported[name] ?? null]
+        return [name, hasKernel('vllm_ops::' + name, kernelKey(cuda, schema)), cuda.unsupported?.[name] ?? null]
       })
       const schemas = libraryString(cuda.library, 'vllm_ops_schemas').trim().split('\\n')
       console.log(JSON.stringify({ found, schemas, expected: cards.map(({ schema }) => schema) }))

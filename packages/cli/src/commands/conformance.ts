@@ -14,6 +14,7 @@ interface ConformanceOptions {
   device?: string
   op?: string[]
   dtype?: FloatDType[]
+  every?: number
   repeat?: number
   calls?: number
   /** A file, or true for stdout. */
@@ -38,6 +39,7 @@ export function addConformance(program: Command): void {
         .choices(DTYPES)
         .argParser<FloatDType[]>((text, before) => repeated(knownDType(text), before)),
     )
+    .option('--every <n>', 'only each n-th case of an op', integer({ min: 1 }))
     .addOption(
       new Option('--repeat <n>', 'run every case n times instead: the same bits each time')
         .argParser(integer({ min: 2 }))
@@ -59,7 +61,7 @@ function knownDType(text: string): FloatDType {
 }
 
 async function run(options: ConformanceOptions): Promise<void> {
-  const { backend: name, device = name, op: ops, dtype: dtypes, repeat, calls, json } = options
+  const { backend: name, device = name, op: ops, dtype: dtypes, every, repeat, calls, json } = options
   const { cards } = await import('@vllm-ops/core')
   const unknown = ops?.find((op) => !cards.some(({ schema }) => schema.startsWith(`${op}(`)))
   if (unknown !== undefined)
@@ -70,6 +72,7 @@ async function run(options: ConformanceOptions): Promise<void> {
     ...{ backend, device, onResult: announce },
     ...(ops ? { ops } : {}),
     ...(dtypes ? { dtypes } : {}),
+    ...(every ? { every } : {}),
   }
   const began = performance.now()
   const report =

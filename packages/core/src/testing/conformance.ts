@@ -45,6 +45,8 @@ export interface ConformanceOptions extends TestFramework {
   readonly placement?: Placement
   /** Only these dtypes. */
   readonly dtypes?: readonly FloatDType[]
+  /** Only each so-manieth case of a card, from the first on: for tools that make calls very slow. */
+  readonly every?: number
 }
 
 const AS_IT_IS: InstructionSets = { names: [''], set() {}, current: () => '' }
@@ -85,7 +87,7 @@ export function conformance(options: ConformanceOptions): void {
 type Resolved = ConformanceOptions & Required<Pick<ConformanceOptions, 'device' | 'isas' | 'dtypes'>>
 
 function declare(card: AnyCard, options: Resolved): void {
-  const { backend, device, placement, isas, dtypes, describe, it, afterAll } = options
+  const { backend, device, placement, isas, dtypes, every = 1, describe, it, afterAll } = options
   const runner = new CaseRunner(card, device, placement)
   const opName = `${NAMESPACE}::${runner.schema.name}`
   const call = callOf(runner.schema.name)
@@ -103,7 +105,7 @@ function declare(card: AnyCard, options: Resolved): void {
     const [first = ''] = isas.names
     for (const isa of isas.names) {
       describe([dtype, isa].filter(Boolean).join(', '), () => {
-        for (const testCase of card.cases(dtype)) {
+        for (const testCase of thinned(card.cases(dtype), every)) {
           const test = () => {
             const ready = prepared.get(testCase.name) ?? runner.prepare(testCase, dtype)
             prepared.set(testCase.name, ready)
@@ -114,7 +116,7 @@ function declare(card: AnyCard, options: Resolved): void {
       })
     }
     describe(`${dtype}, refuses`, () => {
-      for (const rejection of card.rejects(dtype))
+      for (const rejection of thinned(card.rejects(dtype), every))
         it(
           rejection.name,
           own(first, () => runner.reject(rejection, dtype, call)),
@@ -132,6 +134,12 @@ function declare(card: AnyCard, options: Resolved): void {
       const elsewhere = ['cpu', ...others.slice(0, 1).map(({ device }) => device)]
       failOn(opName, runner.rejectDevices(good, elsewhere, call))
     })
+}
+
+/** Each `every`-th of some, from the first on. */
+function* thinned<T>(all: Iterable<T>, every: number): Generator<T> {
+  let index = 0
+  for (const one of all) if (index++ % every === 0) yield one
 }
 
 /** Throws what is wrong with any of several calls. */

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { delimiter, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { sanitize } from '../gpu/sanitize.mjs'
+import { packGpuBundle } from '../gpu-bundle.mjs'
+
+let root: string
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'scripts-gpu-'))
+})
+afterEach(() => rmSync(root, { recursive: true, force: true }))
+
+/** A search path with a compute-sanitizer that runs the command and then says this, with these exit codes by tool. */
+function putSanitizer(summary: string, racecheck = 0): NodeJS.ProcessEnv {
+  mkdirSync(join(root, 'bin'))
+  const script = `#!/bin/sh
+[ "$1" = --version ] && exit 0
+tool=$2
+while [ "$1" != node ]; do [ "$1" = --log-file ] && log=$2; shift; done
+"$@"
+echo '========= ${summary}' > "$log"
+[ $tool = racecheck ] && exit ${racecheck}
+exit 0
+`
+  writeFileSync(join(root, 'bin/compute-sanitizer'), script, { mode: 0o755 })
+  return { ...process.env, PATH: [join(root, 'bin'), process.env.PATH].join(delimiter) }
+}
+
+/** A program that writes the report of five passed cases to the last of its arguments. */
+function command(): string[] {
+  const file = join(root, 'cases.cjs')
+  writeFileSync(
+    file,
+    `require('fs').writeFileSync(process.argv.at(-1), JSON.stringify({ passed: 5, failed: 0, args: process.argv.slice(2) }))`,
+  )
+  return ['node', file]
+}
+
+const run = (env: NodeJS.ProcessEnv, args: string[] = []) =>
+  sanitize({ args, command: command(), env, out: root })
+const report = () => JSON.parse(readFileSync(join(root, 'sanitize.json'), 'utf8'))
+
+test('runs the cases under every tool, and reports what each says', async () => {
+  expect(await run(putSanitizer('ERROR SUMMARY: 0 errors'))).toBe(0)
+  const { runs } = report()
+  expect(runs.map(({ tool }: { tool: string }) => tool)).toEqual([
+    'memcheck',
+    'racecheck',
+    'initcheck',
+    'synccheck',
+  ])
+  expect(runs[0]).toMatchObject({ clean: true, exitCode: 0, cases: { passed: 5, failed: 0 } })
+})
+
+test('fails where a tool found something, or ended with an error', async () => {
+  expect(await run(putSanitizer('ERROR SUMMARY: 2 errors'), ['--tool', 'memcheck'])).toBe(1)
+  expect(report().runs).toMatchObject([
+    { tool: 'memcheck', clean: false, summary: 'ERROR SUMMARY: 2 errors' },
+  ])
+})
+
+test('fails where one of the tools ended with an error', async () => {
+  expect(await run(putSanitizer('RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)', 86))).toBe(1)
+  const exitCodes = report().runs.map(({ exitCode }: { exitCode: number }) => exitCode)
+  expect(exitCodes).toEqual([0, 86, 0, 0])
+})
+
+test('the bundle lists its commands without setting anything up', () => {
+  const gpu = fileURLToPath(new URL('../gpu/gpu.mjs', import.meta.url))
+  const { status, stdout } = spawnSync(process.execPath, [gpu, 'help'], { encoding: 'utf8' })
+  expect({ status, first: stdout.split('\n')[0] }).toEqual({
+    status: 0,
+    first: 'usage: ./gpu COMMAND [ARGUMENT…] [--out DIR]',
+  })
+})
+
+test.each([[['--out']], [['somewhere']], [['--out', 'a', 'b']]])('refuses to pack with %j', (args) => {
+  expect(packGpuBundle(args)).toBe(2)
+})

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import './backend'
-import { manualSeed } from '@vllm-ops/core'
+import { hasKernel, Library, manualSeed, scope, zeros } from '@vllm-ops/core'
 import { expect, it } from 'vitest'
-import { LLAMA_3_8B, LLM, type LlamaConfig, LlamaForCausalLM } from '../src'
+import { createKvCache, LLAMA_3_8B, LLM, type LlamaConfig, LlamaForCausalLM } from '../src'
 import { Engine } from '../src/engine/engine'
 import { Sequence } from '../src/engine/sequence'
 import { resolveSamplingParams } from '../src/sampling/sampling-params'
@@ -69,4 +69,25 @@ it('the shape of Llama 3 8B has 8.03 billion weights', () => {
   )
   expect(sizes.reduce((a, b) => a + b, 0)).toBe(8_030_261_248)
   model.dispose()
+})
+
+it('a step of the shape of Llama 3 8B is checked on the meta device, without its memory', () => {
+  // Ops that only write into tensors of the caller have nothing to say about shapes.
+  const lib = new Library('vllm_ops', 'IMPL')
+  const names = ['rms_norm', 'fused_add_rms_norm', 'rotary_embedding', 'reshape_and_cache', 'silu_and_mul']
+  for (const name of [...names, 'paged_attention_v1', 'paged_attention_v2'])
+    if (!hasKernel(`vllm_ops::${name}`, 'Meta')) lib.impl(name, () => undefined, 'Meta')
+  scope(() => {
+    const device = 'meta'
+    const model = LlamaForCausalLM.dummy(LLAMA_3_8B, { device, maxModelLen: 1024 })
+    const caches = createKvCache(LLAMA_3_8B, 64, 'bfloat16', device)
+    const longs = () => zeros([3], { dtype: 'int64', device })
+    const ints = (...shape: number[]) => zeros(shape, { dtype: 'int32', device })
+    const decode = { numTokens: 3, blockTables: ints(3, 64), seqLens: ints(3), maxSeqLen: 1024 }
+    const metadata = { slotMapping: longs(), numPrefillTokens: 0, prefills: [], decode }
+    const logits = model.call(longs(), longs(), caches, metadata)
+    expect(logits).toMatchObject({ shape: [3, 128256], dtype: 'float32', device })
+    model.dispose()
+  })
+  lib.dispose()
 })

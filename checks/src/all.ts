@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { abi } from './abi'
 import { asan } from './asan'
 import type { Check } from './check'
 import { envs } from './envs'
@@ -10,4 +11,4 @@ import { terminate } from './terminate'
 import { views } from './views'
 
 /** Every check, by name. */
-export const checks: readonly Check[] = [asan, envs, greedy, guards, leak, pressure, terminate, views]
+export const checks: readonly Check[] = [abi, asan, envs, greedy, guards, leak, pressure, terminate, views]

@@ -25,11 +25,15 @@ export function childPath(name: string): string {
   return fileURLToPath(new URL(`./children/${name}.js`, import.meta.url))
 }
 
-/** Runs `src/children/NAME.ts` in a process of its own, which finds `task` by {@link taskOf}. What could end a process, or needs one. */
-export function runChild(name: string, task: unknown, options: ChildOptions = {}): Promise<Outcome> {
-  const { execArgv = [], env = {}, timeoutMs } = options
-  const child = spawn(process.execPath, [...execArgv, childPath(name), JSON.stringify(task)], {
+/** Runs a program to its end. */
+export function runProgram(
+  command: string,
+  args: readonly string[],
+  { env = {}, cwd, timeoutMs }: Omit<ChildOptions, 'execArgv'> & { readonly cwd?: string } = {},
+): Promise<Outcome> {
+  const child = spawn(command, args, {
     env: { ...process.env, ...env },
+    cwd,
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: timeoutMs,
     killSignal: 'SIGKILL',
@@ -43,6 +47,12 @@ export function runChild(name: string, task: unknown, options: ChildOptions = {}
     child.once('error', reject)
     child.once('close', (code, signal) => resolve({ code, signal, ...output }))
   })
+}
+
+/** Runs `src/children/NAME.ts` in a process of its own, which finds `task` by {@link taskOf}. What could end a process, or needs one. */
+export function runChild(name: string, task: unknown, options: ChildOptions = {}): Promise<Outcome> {
+  const { execArgv = [], ...rest } = options
+  return runProgram(process.execPath, [...execArgv, childPath(name), JSON.stringify(task)], rest)
 }
 
 /** What a child was started for. */

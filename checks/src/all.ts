@@ -6,9 +6,21 @@ import { envs } from './envs'
 import { greedy } from './greedy'
 import { guards } from './guards'
 import { leak } from './leak'
+import { opcheck } from './opcheck'
 import { pressure } from './pressure'
 import { terminate } from './terminate'
 import { views } from './views'
 
 /** Every check, by name. */
-export const checks: readonly Check[] = [abi, asan, envs, greedy, guards, leak, pressure, terminate, views]
+export const checks: readonly Check[] = [
+  abi,
+  asan,
+  envs,
+  greedy,
+  guards,
+  leak,
+  opcheck,
+  pressure,
+  terminate,
+  views,
+]

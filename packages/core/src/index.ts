@@ -70,7 +70,7 @@ export {
   type TensorSpec,
   type Tolerance,
 } from './ops'
-export { checkArguments, evaluate } from './ops/evaluate'
+export { checkArguments, definitionOf, evaluate } from './ops/evaluate'
 export * from './profiler'
 export { loadSafetensors, type SafeTensors, saveSafetensors } from './safetensors'
 export * from './schema'

@@ -2,6 +2,7 @@
 import type { AtenOp } from './aten'
 import { ArgumentError, VllmOpsError } from './errors'
 import { defineSchema } from './library'
+import { registerMeta } from './meta'
 import { NAMESPACE, native, onStart } from './native'
 import { type OpArgument, type OpOptions, type OpOverload, overloadOf, splitOverload } from './operator'
 import { cards, type cardsByName } from './ops'
@@ -179,6 +180,7 @@ export type Ops = { readonly [Name in keyof Cards]: OpFunction<Cards[Name]['sche
 // Process-wide and kept for good: workers and a second copy of this package define the same strings again.
 onStart(() => {
   for (const card of cards) defineSchema(NAMESPACE, card.schema)
+  registerMeta()
 })
 
 /** Our ops: `ops.rms_norm(out, input, weight, epsilon)`. What each does stands in its card. */

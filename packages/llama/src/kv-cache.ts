@@ -15,7 +15,7 @@ export interface LayerCache {
 }
 
 /** Bytes of one element of each dtype. */
-const ITEM_SIZE: Readonly<Record<ModelDType, number>> = { float32: 4, float16: 2, bfloat16: 2 }
+export const ITEM_SIZE: Readonly<Record<ModelDType, number>> = { float32: 4, float16: 2, bfloat16: 2 }
 
 /** Allocates the paged cache of a model, uninitialized: on the CPU its pages take memory only once they are used. */
 export function createKvCache(

@@ -1,14 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { createRequire } from 'node:module'
-import {
-  type AnyCard,
-  type Backend,
-  cards,
-  checkArguments,
-  evaluate,
-  Library,
-  type OpArgument,
-} from '@vllm-ops/core'
+import { type AnyCard, type Backend, cards, definitionOf, Library } from '@vllm-ops/core'
 import { NAMESPACE } from '@vllm-ops/core/internal'
 
 const { version } = createRequire(import.meta.url)('../package.json') as { version: string }
@@ -24,7 +16,7 @@ function register(): void {
   if (library) return
   const made = new Library(NAMESPACE, 'IMPL')
   for (const card of cards)
-    if (card.reference) made.impl(nameOf(card), kernelOf(card), 'CompositeExplicitAutograd')
+    if (card.reference) made.impl(nameOf(card), definitionOf(card), 'CompositeExplicitAutograd')
   library = made
 }
 
@@ -35,17 +27,9 @@ const unsupported = Object.fromEntries(
     .map((card) => [nameOf(card), 'it tells a property of the device, which no tensor op does']),
 )
 
-/** The arguments are checked before anything is written, since aten would broadcast or resize some that no kernel takes. */
-function kernelOf(card: AnyCard): (...args: OpArgument[]) => OpArgument {
-  return (...args) => {
-    checkArguments(card, args)
-    return evaluate(card, args) as OpArgument
-  }
-}
-
 /**
  * Every op of vllm-ops as its definition, in aten ops: slow, and at home on every device that torch has. Where a backend has a
- * kernel of its own, the dispatcher takes that. On `meta` it yields shapes and dtypes.
+ * kernel of its own, the dispatcher takes that.
  *
  * ```ts
  * import { use } from '@vllm-ops/core'

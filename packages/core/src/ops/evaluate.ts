@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { ArgumentError, VllmOpsError } from '../errors'
 import { NAMESPACE } from '../native'
-import { callOperator } from '../operator'
+import { callOperator, type OpArgument } from '../operator'
 import { parseSchema } from '../schema'
 import { scope } from '../scope'
 import { Tensor } from '../tensor'
@@ -42,4 +42,15 @@ export function evaluate(card: AnyCard, args: readonly unknown[]): unknown {
     if (card.reference) return card.reference(aten, ...args)
     throw new VllmOpsError('E_NO_KERNEL', `${card.schema} has no definition in aten ops`)
   })
+}
+
+/**
+ * An op's definition as a kernel for any device. The arguments are checked before anything is written, since aten would broadcast or resize
+ * some that no kernel takes.
+ */
+export function definitionOf(card: AnyCard): (...args: OpArgument[]) => OpArgument {
+  return (...args) => {
+    checkArguments(card, args)
+    return evaluate(card, args) as OpArgument
+  }
 }

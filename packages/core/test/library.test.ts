@@ -321,7 +321,7 @@ describe('errors', () => {
       caught = error
     }
     expect(caught).toMatchObject({ code: 'E_TORCH', op: 'aten::mm' })
-    expect((caught as Error).stack).toMatch(/at aten::mm .*[\s\S]*innerKernel[\s\S]*test_\d+::stacked/)
+    expect((caught as Error).stack).toMatch(/at aten::mm [\s\S]*innerKernel/)
   })
 })
 

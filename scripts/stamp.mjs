@@ -6,7 +6,7 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSy
 import { dirname, join } from 'node:path'
 
 /** Folders that no build reads or writes. */
-const SKIPPED = new Set(['node_modules', '.git', '.turbo', '.cache', 'test', 'docs'])
+const SKIPPED = new Set(['node_modules', '.git', '.turbo', '.cache', '.gpu', 'test', 'docs'])
 /** Folders that builds write. */
 const RESULTS = new Set(['dist', 'build'])
 /** CMake's intermediate files, which change without meaning. */

@@ -47,7 +47,7 @@ export function findCudaToolkit({ env = process.env }: FindOptions = {}): CudaTo
 
 /**
  * Finds a CUDA toolkit as `findCudaToolkit` does, and fetches the pinned one into the cache where none is installed: compiler and
- * headers, 105 MB to download, 230 MB kept.
+ * headers, 105 MB to download, 220 MB kept.
  *
  * @throws {LibtorchError} what `findCudaToolkit` and `fetchWheelFiles` throw
  */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { abi } from './abi'
+import { accelerator } from './accelerator'
 import { asan } from './asan'
 import type { Check } from './check'
 import { envs } from './envs'
@@ -14,6 +15,7 @@ import { views } from './views'
 /** Every check, by name. */
 export const checks: readonly Check[] = [
   abi,
+  accelerator,
   asan,
   envs,
   greedy,

@@ -9,6 +9,7 @@ import { guards } from './guards'
 import { leak } from './leak'
 import { opcheck } from './opcheck'
 import { pressure } from './pressure'
+import { sizes } from './sizes'
 import { terminate } from './terminate'
 import { views } from './views'
 
@@ -23,6 +24,7 @@ export const checks: readonly Check[] = [
   leak,
   opcheck,
   pressure,
+  sizes,
   terminate,
   views,
 ]

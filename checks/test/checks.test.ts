@@ -22,6 +22,7 @@ describe('npm run check', () => {
     ['guards', '--ops', 'rms_norm', '--dtypes', 'bfloat16', '--placements', 'atStart,atEnd'],
     ['leak', '--count', '20000'],
     ['pressure', '--percent', '10'],
+    ['sizes', '--device', 'cpu'],
     ['terminate', '--count', '28'],
     ['views', '--count', '40'],
   ])('%s %s %s', async (...args) => {

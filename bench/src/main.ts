@@ -11,8 +11,9 @@ import { kernels } from './kernels'
 import { llama } from './llama'
 import { llamaCuda } from './llama-cuda'
 import { machine } from './machine'
+import { profiler } from './profiler'
 
-const benchmarks: readonly Benchmark[] = [dispatch, kernels, llama, cudaKernels, llamaCuda]
+const benchmarks: readonly Benchmark[] = [dispatch, kernels, llama, cudaKernels, llamaCuda, profiler]
 
 const USAGE_EXIT_CODE = 2
 

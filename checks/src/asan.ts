@@ -32,16 +32,21 @@ export const asan: Check = {
     const failures: string[] = []
     const results: Record<string, unknown> = {}
     let reports = 0
+    const main = join(STAGE, 'checks/dist/main.js')
+    const there = await succeed(process.execPath, [main])
     for (const name of listOption(options, 'checks')) {
+      if (!there.includes(`\n  ${name} `)) {
+        results[name] = 'no such check'
+        continue
+      }
       const log = join(STAGE, `reports-${name}`)
       rmSync(log, { recursive: true, force: true })
       mkdirSync(log)
       say(`asan: ${name}`)
-      const { code, stdout } = await command(
-        process.execPath,
-        [join(STAGE, 'checks/dist/main.js'), name, ...(RUNS[name] ?? [])],
-        { ...process.env, ...(await sanitizers(join(log, 'report'))) },
-      )
+      const { code, stdout } = await command(process.execPath, [main, name, ...(RUNS[name] ?? [])], {
+        ...process.env,
+        ...(await sanitizers(join(log, 'report'))),
+      })
       const found = readdirSync(log)
       reports += found.length
       results[name] = code
@@ -67,7 +72,7 @@ async function build(): Promise<void> {
     say(`asan: building ${name} (the first time takes some minutes)`)
     const folder = join(STAGE, name)
     await succeed('cmake', ['-S', join(ROOT, 'packages', name), '-B', folder, ...settings, ...more])
-    await succeed('cmake', ['--build', folder])
+    await succeed('cmake', ['--build', folder, '--parallel', '2'])
   }
 }
 

@@ -38,7 +38,12 @@ async function listReports(namespace: string): Promise<OpReport[]> {
   )
   const reports = listOps(namespace).map(({ name, overload, schema }): OpReport => {
     const opName = overload === '' ? name : `${name}.${overload}`
-    const backends = ready.map((backend) => [backend.name, hasKernel(opName, kernelKey(backend, schema))])
+    // A composite kernel may be another backend's: what one lists as unsupported is not its own.
+    const backends = ready.map((backend) => [
+      backend.name,
+      backend.unsupported?.[name.replace(/^vllm_ops::/, '')] === undefined &&
+        hasKernel(opName, kernelKey(backend, schema)),
+    ])
     return { name: opName, schema, backends: Object.fromEntries(backends) }
   })
   return reports.sort((a, b) => (a.name < b.name ? -1 : 1))

@@ -21,16 +21,16 @@ const FORMATS: Readonly<Record<FloatDType, { epsilon: number; normal: number }>>
 
 /**
  * Makes a call once and compares everything that it writes or returns with the card's reference, within the card's tolerance. The
- * reference runs in float64 for float32 calls, else in float32. Throws where they differ: a wrong kernel's time is worth nothing.
+ * reference runs in `wide`: float64 for float32 calls, else in float32 where nothing is said. Throws where they differ: a wrong kernel's time is worth nothing.
  */
 export function checkCall(
   card: AnyCard,
   args: readonly OpArgument[],
   call: (...args: OpArgument[]) => unknown,
   dtype: FloatDType,
+  wide: 'float32' | 'float64' = dtype === 'float32' ? 'float64' : 'float32',
 ): void {
   scope(() => {
-    const wide = dtype === 'float32' ? 'float64' : 'float32'
     const schema = parseSchema(card.schema)
     const reference = args.map((arg) =>
       arg instanceof Tensor ? (arg.dtype === dtype ? arg.to(wide) : arg.clone()) : arg === dtype ? wide : arg,

@@ -9,6 +9,7 @@
 
 #include <vllm_ops/kernel.h>
 #include <vllm_ops/linear.h>
+#include <vllm_ops/copy_async.cuh>
 #include <vllm_ops/launch.cuh>
 #include <vllm_ops/mma.cuh>
 
@@ -31,15 +32,70 @@ struct Linear {
   int64_t token_groups;  // neighbouring blocks, which read the same weights
 };
 
-/// Fetches the first 4 KiB of a row, or less, into the L2 cache: a line by each lane.
+/// Fetches the first KiB of a row, or less, into the L2 cache: a line by each of 8 lanes. More,
+/// from all blocks that wait at once, would drive itself out again.
 template <typename T>
 __device__ inline void fetch_row(const T* row, int64_t elements, int lane) {
-  constexpr int kLine = 128 / sizeof(T);
-  if (lane * kLine < elements) asm volatile("prefetch.global.L2 [%0];" ::"l"(row + lane * kLine));
+  constexpr int kLine = 128 / sizeof(T), kLines = 8;
+  if (lane < kLines && lane * kLine < elements)
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(row + lane * kLine));
 }
 
-/// Rows of the weight that a warp of linear_rows works on, and how many steps ahead it loads.
+/// Rows of the weight that a warp works on, but on tensor cores, and what it loads at once.
 constexpr int kRows = 2, kAhead = 4;
+
+/// Steps of a row that are on their way to shared memory at once.
+constexpr int kStages = 8;
+
+/// One token by the rows of a warp, 16 bytes of each by a lane at a time. Each lane has a queue of
+/// its own, so that nobody waits for another.
+template <typename T, typename Out>
+__global__ void __launch_bounds__(32 * kWarps)
+    linear_one_token(const __grid_constant__ Linear<T, Out> call) {
+  constexpr int kN = kVectorSize<T>;
+  constexpr int64_t kStep = 32 * kN;
+  __shared__ uint4 queues[kStages][kRows][32 * kWarps];
+  const int lane = threadIdx.x % 32;
+  const int64_t row = (static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32) * kRows;
+  let_next_kernel_start();
+  const T* weights[kRows];
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    weights[r] = call.weight + min(row + r, call.outputs - 1) * call.weight_stride;
+    fetch_row(weights[r], call.inputs, lane);
+  }
+  wait_for_previous_kernel();
+
+  const auto fetch = [&](int64_t i, int stage) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r)
+      copy_async(shared_address(&queues[stage][r][threadIdx.x]),
+                 i < call.inputs ? weights[r] + i : call.weight, i < call.inputs);
+    commit_copies();
+  };
+  int64_t i = lane * kN;
+#pragma unroll
+  for (int stage = 0; stage < kStages; ++stage) fetch(i + stage * kStep, stage);
+  float sums[kRows] = {};
+  for (int stage = 0; i < call.inputs; i += kStep, stage = (stage + 1) % kStages) {
+    const Vector<T, kN> x = load<kN>(call.input + i);
+    wait_for_copies<kStages - 1>();
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const Vector<T, kN> w = load<kN>(reinterpret_cast<const T*>(&queues[stage][r][threadIdx.x]));
+#pragma unroll
+      for (int e = 0; e < kN; ++e) sums[r] += to_float(w[e]) * to_float(x[e]);
+    }
+    fetch(i + kStages * kStep, stage);
+  }
+  wait_for_copies<0>();
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    float sum = sums[r];
+    for (int other = 16; other > 0; other /= 2) sum += __shfl_xor_sync(~0u, sum, other);
+    if (lane == 0 && row + r < call.outputs) call.out[row + r] = from_float<Out>(sum);
+  }
+}
 
 /// kTokens tokens by the rows of a warp; kN elements are read at once.
 template <typename T, typename Out, int kTokens, int kN>
@@ -202,12 +258,14 @@ void run(const DeviceCheck& check, const Launch& launch, const Linear<T, Out>& c
   } else if (vectors && call.tokens > 1) {
     return launch_linear<linear_rows<T, Out, 4, kN>>(check, launch, call, kBlockRows, 4);
   }
-  if (vectors)
-    launch_linear<linear_rows<T, Out, 1, kN>>(check, launch, call, kBlockRows, 1);
-  else if (call.tokens > 1)
+  if (vectors) {
+    launch.allow_shared<linear_one_token<T, Out>>(0);
+    launch_linear<linear_one_token<T, Out>>(check, launch, call, kBlockRows, 1);
+  } else if (call.tokens > 1) {
     launch_linear<linear_rows<T, Out, 4, 1>>(check, launch, call, kBlockRows, 4);
-  else
+  } else {
     launch_linear<linear_rows<T, Out, 1, 1>>(check, launch, call, kBlockRows, 1);
+  }
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 // as in mma.cuh: lane = 4 row + column throughout.
 #pragma once
 
+#include <vllm_ops/copy_async.cuh>
 #include <vllm_ops/mma.cuh>
 
 #include "part.cuh"
@@ -32,17 +33,10 @@ struct TensorCoreBlock {
   static_assert(kWarps * kHeadsOfBlock * (kRow + 2) * sizeof(float) <= kShared);
 };
 
-/// Copies 16 bytes to shared memory, or zeros where nothing is there.
-__device__ inline void copy_async(uint32_t to, const void* from, bool there) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-               "r"(there ? 16 : 0)
-               : "memory");
-}
-__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-/// Waits until no more than kPending of the latest groups of copies are under way.
+/// Waits until no more than kPending of the latest groups of copies are under way in any lane.
 template <int kPending>
-__device__ inline void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+__device__ inline void wait_for_warp_copies() {
+  wait_for_copies<kPending>();
   __syncwarp();
 }
 
@@ -161,8 +155,8 @@ __global__ void __launch_bounds__(32 * TensorCoreBlock<kSize>::kWarps,
     missing |= inside && !there;
     return there;
   };
-  const uint32_t queue = static_cast<uint32_t>(__cvta_generic_to_shared(queues)) +
-                         static_cast<uint32_t>(warp * B::kStages * 2 * B::kBytes);
+  const uint32_t queue =
+      shared_address(queues) + static_cast<uint32_t>(warp * B::kStages * 2 * B::kBytes);
   const auto key_stage = [&](int stage) { return queue + stage * 2 * B::kBytes; };
   const auto value_stage = [&](int stage) { return queue + (stage * 2 + 1) * B::kBytes; };
 
@@ -234,7 +228,7 @@ __global__ void __launch_bounds__(32 * TensorCoreBlock<kSize>::kWarps,
 
   for (int stage = 0; chunk < last_chunk; stage = (stage + 1) % B::kStages) {
     // Two groups of copies for each stage are under way, these keys the oldest.
-    wait_for_copies<2 * B::kStages - 1>();
+    wait_for_warp_copies<2 * B::kStages - 1>();
     float products[2][4] = {};  // two chains of additions
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
@@ -288,7 +282,7 @@ __global__ void __launch_bounds__(32 * TensorCoreBlock<kSize>::kWarps,
         for (int j = 0; j < 4; ++j) sums[i][j] *= factor[j % 2];
     }
 
-    wait_for_copies<2 * B::kStages - 1>();
+    wait_for_warp_copies<2 * B::kStages - 1>();
     // Values behind the last token may be anything, NaN too. This lane holds those of tokens
     // 2 column + {0, 1, 8, 9}.
     const int rest = length - chunk * kChunk - column * 2;
@@ -307,7 +301,7 @@ __global__ void __launch_bounds__(32 * TensorCoreBlock<kSize>::kWarps,
     advance();
     chunk = visible_from(chunk + B::kWarps);
   }
-  wait_for_copies<0>();
+  wait_for_warp_copies<0>();
 
   // The warps' results: sums [warps, heads, kRow], then maxima and totals [warps, heads].
   float* const all_sums = reinterpret_cast<float*>(queues);

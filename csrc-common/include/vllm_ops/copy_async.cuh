@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Copies from global to shared memory that go on beside arithmetic (cp.async). Loads into registers
+// cannot be kept ahead of their use: the assembler moves them down to it.
+#pragma once
+
+#include <cstdint>
+
+namespace vllm_ops::cuda {
+
+/// The address of shared memory, as instructions take it.
+__device__ inline uint32_t shared_address(const void* shared) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+}
+
+/// Copies 16 bytes to shared memory, or zeros where nothing is there. Their neighbours come from
+/// memory to the L2 cache along with them, for they are read next.
+__device__ inline void copy_async(uint32_t to, const void* from, bool there) {
+  asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+               "r"(there ? 16 : 0)
+               : "memory");
+}
+
+/// Makes this thread's copies since the last call a group.
+__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+/// Waits until no more than kPending of this thread's latest groups are under way. What the others
+/// are told of it takes a barrier of theirs.
+template <int kPending>
+__device__ inline void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+}  // namespace vllm_ops::cuda

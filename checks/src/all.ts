@@ -9,6 +9,7 @@ import { guards } from './guards'
 import { leak } from './leak'
 import { opcheck } from './opcheck'
 import { pressure } from './pressure'
+import { profiler } from './profiler'
 import { sizes } from './sizes'
 import { terminate } from './terminate'
 import { views } from './views'
@@ -24,6 +25,7 @@ export const checks: readonly Check[] = [
   leak,
   opcheck,
   pressure,
+  profiler,
   sizes,
   terminate,
   views,

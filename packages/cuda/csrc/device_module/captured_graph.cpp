@@ -16,7 +16,7 @@ CapturedGraph::CapturedGraph(c10::DeviceIndex device, CapturedGraph* shared) : d
   TORCH_CHECK(shared == nullptr || shared->graph_ != nullptr, "the graph was disposed");
   pool_ = shared != nullptr ? shared->pool_ : at::cuda::graph_pool_handle();
   auto watch = std::make_unique<CaptureWatch>(c10::cuda::getCurrentCUDAStream(device));
-  graph_ = std::make_unique<at::cuda::CUDAGraph>();
+  graph_ = std::make_unique<Graph>();
   // Other threads may use the device meanwhile, as other workers of Node do.
   graph_->capture_begin(pool_, cudaStreamCaptureModeThreadLocal);
   watch_ = std::move(watch);
@@ -53,7 +53,7 @@ std::string CapturedGraph::abort() noexcept {
       }
 #if TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR < 14
       // Later ones give the pool back when the graph is reset, however the capture ended.
-      allocator::releasePool(device_, pool_);
+      if (!graph_->has_ended()) allocator::releasePool(device_, pool_);
 #endif
       pool_open_ = false;
     }

@@ -14,6 +14,11 @@
 namespace vllm_ops {
 
 class CapturedGraph {
+  // With what libtorch's own knows of its end.
+  struct Graph final : at::cuda::CUDAGraph {
+    bool has_ended() const { return capture_ended_; }
+  };
+
  public:
   // Captures from here on what this thread queues on the current stream of the device, which must
   // not be the default one. `shared` is a graph whose pool of memory this one takes part in.
@@ -32,7 +37,7 @@ class CapturedGraph {
  private:
   c10::DeviceIndex device_;
   c10::MempoolId_t pool_;
-  std::unique_ptr<at::cuda::CUDAGraph> graph_;
+  std::unique_ptr<Graph> graph_;
   std::unique_ptr<CaptureWatch> watch_;
   std::vector<c10::Storage> memory_;
   bool pool_open_ = true;

@@ -14,6 +14,8 @@ export interface DeviceCase {
   readonly shape: Readonly<Record<string, number>>
   /** Arguments on the device; each time others, in memory of their own. */
   args(): readonly OpArgument[]
+  /** Error that is allowed beyond the card's tolerance. */
+  readonly absolute?: number
 }
 
 /** What was measured of a call. */
@@ -47,7 +49,7 @@ export function callOf(op: string): Call {
 
 /** Checks a case's results once, then measures it with its data in memory. Frees everything that it made. */
 export function measureCase(
-  { op, dtype, args }: Pick<DeviceCase, 'op' | 'dtype' | 'args'>,
+  { op, dtype, args, absolute = 0 }: Pick<DeviceCase, 'op' | 'dtype' | 'args' | 'absolute'>,
   { copyBandwidth, emptyLaunch }: Baseline,
   rounds: number,
 ): Measured {
@@ -56,7 +58,7 @@ export function measureCase(
     const call = callOf(op)
     const first = args()
     // Sums of thousands of products: those of float32 are not exact enough to compare with.
-    checkCall(card, first, call, dtype, 'float64')
+    checkCall(card, first, call, dtype, { wide: 'float64', absolute })
     const { bytes } = card.cost(...first)
     const sets = [first, ...Array.from({ length: setsFor(bytes) - 1 }, args)]
     const calls = sets.map((set) => () => {

@@ -8,5 +8,5 @@ import { defineConfig } from 'vitest/config'
  */
 export default defineConfig({
   root: fileURLToPath(new URL('..', import.meta.url)),
-  test: { projects: ['packages/*', 'checks', 'scripts'] },
+  test: { projects: ['packages/*', 'examples/*', 'checks', 'scripts'] },
 })

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A device of one's own in PyTorch's dispatcher: `example`, under the key PrivateUse1. Its memory is
-// the host's, which keeps this short; a real one allocates and copies by its driver. What it has no
-// kernel for runs on the CPU: tensors go there and back.
+// A device of one's own in PyTorch's dispatcher: `example`, under the key PrivateUse1. Its memory
+// is the host's, which keeps this short; a real one allocates and copies by its driver. What it has
+// no kernel for runs on the CPU: tensors go there and back.
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/native/CPUFallback.h>
+#include <ATen/ops/_reshape_alias_native.h>
 #include <ATen/ops/as_strided_native.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/view_native.h>
@@ -79,6 +80,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("empty_strided", empty_strided);
   library.impl("as_strided", at::native::as_strided_tensorimpl);
   library.impl("view", at::native::view);
+  library.impl("_reshape_alias", at::native::_reshape_alias);
   library.impl("_copy_from", copy_from);
   library.impl("_copy_from_and_resize", copy_from_and_resize);
 }

@@ -14,6 +14,26 @@ C10_DECLARE_int(caffe2_log_level);
 
 namespace vllm_ops {
 
+// The profiler of all threads, and that of this one. Newer releases of torch have a function for
+// each, older ones one with a parameter.
+template <typename State = torch::profiler::impl::ProfilerStateBase>
+auto global_profiler() {
+  if constexpr (requires { State::getGlobal(); }) {
+    return State::getGlobal();
+  } else {
+    return State::get(true);
+  }
+}
+
+template <typename State = torch::profiler::impl::ProfilerStateBase>
+State* thread_profiler() {
+  if constexpr (requires { State::getTLS(); }) {
+    return State::getTLS();
+  } else {
+    return State::get(false);
+  }
+}
+
 // Receives the reports of one thread. It is a profiler's state since PyTorch takes whatever stands
 // in that place for one.
 class ThreadMemory : public torch::profiler::impl::ProfilerStateBase {
@@ -32,7 +52,7 @@ class ForwardedMemory : public ThreadMemory {
  public:
   void reportMemoryUsage(void* memory, int64_t size, size_t allocated, size_t reserved,
                          c10::Device device) override {
-    ProfilerStateBase* profiler = ProfilerStateBase::get(true);
+    const auto profiler = global_profiler();
     if (profiler != nullptr) {
       profiler->reportMemoryUsage(memory, size, allocated, reserved, device);
     }
@@ -43,7 +63,7 @@ class ForwardedMemory : public ThreadMemory {
 class MemoryReports {
  public:
   explicit MemoryReports(std::shared_ptr<ThreadMemory> state)
-      : active_(torch::profiler::impl::ProfilerStateBase::get(false) == nullptr) {
+      : active_(thread_profiler() == nullptr) {
     if (!active_) return;
     torch::profiler::impl::ProfilerStateBase::push(std::move(state));
     // The allocator would warn of every tensor that is older than the profile.

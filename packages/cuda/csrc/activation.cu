@@ -32,11 +32,11 @@ __device__ inline float exp_for(float x) {
 }
 
 /// x / (1 + exp(-z)), z of x's sign. exp is taken of -|z|, which neither overflows nor lets the
-/// divisor leave [1, 2], where the quick division is exact to 2 ulp.
+/// divisor leave [1, 2], where the quick division, for 16-bit results, is exact to 2 ulp.
 template <typename T>
 __device__ inline float swish(float x, float z) {
-  const float e = exp_for<T>(-fabsf(z));
-  return x * __fdividef(z < 0.0f ? e : 1.0f, 1.0f + e);
+  const float e = exp_for<T>(-fabsf(z)), dividend = z < 0.0f ? e : 1.0f;
+  return x * (sizeof(T) == 4 ? dividend / (1.0f + e) : __fdividef(dividend, 1.0f + e));
 }
 
 struct Silu {

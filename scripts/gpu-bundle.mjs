@@ -26,6 +26,7 @@ const PARTS = [
   'bin',
   'dist',
   'csrc',
+  'include',
   'python',
   'CMakeLists.txt',
   'build/Release',

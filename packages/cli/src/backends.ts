@@ -19,10 +19,12 @@ export const PACKAGES = { cpu: '@vllm-ops/cpu', cuda: '@vllm-ops/cuda' }
 
 /**
  * Puts the kernels of every installed backend into the dispatcher, and says what became of each. What is broken is
- * reported, never thrown.
+ * reported, never thrown. The variable `VLLM_OPS_BACKENDS` names the only ones to look for, separated by commas; empty, none is.
  */
 export async function startBackends(): Promise<{ backend: Backend | undefined; report: BackendReport }[]> {
-  return await Promise.all(Object.entries(PACKAGES).map(([name, specifier]) => startBackend(name, specifier)))
+  const wanted = process.env.VLLM_OPS_BACKENDS?.split(',').map((name) => name.trim())
+  const chosen = Object.entries(PACKAGES).filter(([name]) => wanted?.includes(name) ?? true)
+  return await Promise.all(chosen.map(([name, specifier]) => startBackend(name, specifier)))
 }
 
 /**

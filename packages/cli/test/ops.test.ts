@@ -26,6 +26,16 @@ describe('ops', () => {
     expect(ops.map(({ schema }) => schema)).toEqual(written.sort())
   })
 
+  it.each([
+    ['', {}],
+    ['cuda , no-such', {}],
+    ['cpu', { cpu: true }],
+  ])("with VLLM_OPS_BACKENDS='%s' tries those only", async (VLLM_OPS_BACKENDS, backends) => {
+    const { stdout } = await vllmOps(['ops', '--json'], { env: { VLLM_OPS_BACKENDS } })
+    const ops: Op[] = JSON.parse(stdout)
+    expect(ops.find(({ name }) => name === 'vllm_ops::rms_norm')?.backends).toEqual(backends)
+  })
+
   it('prints schemas and backends for a person', async () => {
     const { code, stdout } = await vllmOps(['ops'])
     expect(code).toBe(0)

@@ -6,6 +6,7 @@
 #include "call.h"
 
 #include <c10/util/Exception.h>
+#include <torch/csrc/jit/runtime/operator.h>
 
 #include <chrono>
 #include <sstream>
@@ -44,7 +45,7 @@ void run(Environment& environment, const Operator& op, size_t end, Invoke invoke
   const bool decoded = decode_arguments(environment, op, kHeader, end, stack);
   environment.passing.clear();
   if (!decoded) {
-    environment.values[0] = kFailed;
+    environment.values[0] = kRefused;
     return;
   }
   ArgumentIdentities identities;
@@ -185,6 +186,23 @@ Napi::Value find_operator(const Napi::CallbackInfo& info) {
       parameters.Set(static_cast<uint32_t>(i), parameter);
     }
     result.Set("parameters", parameters);
+    return result;
+  });
+}
+
+// overloadsOf(name): the names of an op's overloads in the order in which Python tries them, which
+// is that of their registration.
+Napi::Value overloads_of(const Napi::CallbackInfo& info) {
+  return guarded(info, "overloadsOf", [&](Environment&) -> Napi::Value {
+    const std::string name = info[0].As<Napi::String>().Utf8Value();
+    Napi::Array result = Napi::Array::New(info.Env());
+    uint32_t count = 0;
+    for (const auto& op : torch::jit::getAllOperatorsFor(c10::Symbol::fromQualString(name))) {
+      const std::string& overload = op->schema().overload_name();
+      // TorchScript's own ops on lists and numbers are no ops of the dispatcher.
+      if (!op->isC10Op() || !c10::Dispatcher::singleton().findSchema({name, overload})) continue;
+      result.Set(count++, overload);
+    }
     return result;
   });
 }
@@ -344,6 +362,7 @@ void export_call(Napi::Env env, Napi::Object exports) {
   exports.Set("pass", Napi::Function::New(env, pass, "pass"));
   exports.Set("stringAt", Napi::Function::New(env, string_at, "stringAt"));
   exports.Set("findOperator", Napi::Function::New(env, find_operator, "findOperator"));
+  exports.Set("overloadsOf", Napi::Function::New(env, overloads_of, "overloadsOf"));
   exports.Set("listOperators", Napi::Function::New(env, list_operators, "listOperators"));
   exports.Set("hasKernel", Napi::Function::New(env, has_kernel, "hasKernel"));
   exports.Set("hasComputedKernel",

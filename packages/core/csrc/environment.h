@@ -47,13 +47,17 @@ enum class Tag : uint8_t {
   // A result only: a tensor whose memory is so small that the collector need not know of it at
   // once.
   SmallTensor = 12,
+  // A number that stays a float where a scalar is wanted: Python's 2.0.
+  Float = 13,
 };
-constexpr int kProtocol = 3;
+constexpr int kProtocol = 4;
 
 // Where arguments and results start. Entry 0 carries a number in (of an operator or a kernel) and
 // the count of results out (negative: a failure), entry 1 the position behind the last argument.
 constexpr size_t kHeader = 2;
 constexpr double kFailed = -1;
+// The arguments don't fit the schema: nothing was called.
+constexpr double kRefused = -2;
 // Strings of this number and up belong to the call at hand; those below are kept for good.
 constexpr uint32_t kPassing = 1u << 24;
 

@@ -2,6 +2,8 @@
 
 #include "operator.h"
 
+#include <unordered_set>
+
 namespace vllm_ops {
 namespace {
 
@@ -122,6 +124,22 @@ Parameter parameter_of(const c10::Argument& argument) {
   return parameter;
 }
 
+namespace {
+
+// The ops whose tensor arguments may be numbers, as in Python (should_allow_numbers_as_tensors in
+// torch/csrc/utils/python_arg_parser.cpp), without those that have no other argument.
+bool takes_numbers_as_tensors(const std::string& name) {
+  static const std::unordered_set<std::string> kNames = {
+      "aten::add",          "aten::add_",          "aten::sub",         "aten::sub_",
+      "aten::mul",          "aten::mul_",          "aten::div",         "aten::div_",
+      "aten::subtract",     "aten::subtract_",     "aten::multiply",    "aten::multiply_",
+      "aten::divide",       "aten::divide_",       "aten::true_divide", "aten::true_divide_",
+      "aten::floor_divide", "aten::floor_divide_", "aten::copy_"};
+  return kNames.count(name) != 0;
+}
+
+}  // namespace
+
 Operator::Operator(c10::OperatorHandle operator_handle) : handle(std::move(operator_handle)) {
   const c10::FunctionSchema& schema = handle.schema();
   name =
@@ -129,6 +147,9 @@ Operator::Operator(c10::OperatorHandle operator_handle) : handle(std::move(opera
   parameters.reserve(schema.arguments().size());
   for (const c10::Argument& argument : schema.arguments()) {
     parameters.push_back(parameter_of(argument));
+    Parameter& parameter = parameters.back();
+    parameter.number_as_tensor = parameter.kind == Kind::Tensor && !parameter.list &&
+                                 takes_numbers_as_tensors(schema.name());
   }
   for (const c10::Argument& result : schema.returns()) {
     results.push_back(parameter_of(result));

@@ -35,6 +35,7 @@ struct Parameter {
   bool optional = false;           // T?
   bool list = false;               // T[]
   bool optional_elements = false;  // T?[]
+  bool number_as_tensor = false;   // Tensor other = 2, in arithmetic
   bool keyword_only = false;
   bool out = false;               // keyword-only and written to: the `out` of an out variant
   std::optional<int64_t> length;  // int[2] also takes one int

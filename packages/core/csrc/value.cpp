@@ -2,6 +2,7 @@
 
 #include "value.h"
 
+#include <ATen/ScalarOps.h>
 #include <c10/core/Layout.h>
 #include <c10/core/MemoryFormat.h>
 
@@ -158,6 +159,8 @@ class Decoder {
       }
       case Tag::Number:
         return "number " + number_text(value());
+      case Tag::Float:
+        return "float " + number_text(value());
       case Tag::BigInt:
         return "bigint " + std::to_string(environment_.integers[position_]) + "n";
       case Tag::Bool:
@@ -217,7 +220,7 @@ class Decoder {
   }
 
   bool real(const Parameter& parameter, double& out) {
-    if (tag() == Tag::Number) {
+    if (tag() == Tag::Number || tag() == Tag::Float) {
       out = value();
     } else if (tag() == Tag::BigInt) {
       out = static_cast<double>(environment_.integers[position_]);
@@ -231,8 +234,8 @@ class Decoder {
   bool scalar(const Parameter& parameter, c10::IValue& out) {
     switch (tag()) {
       case Tag::Number: {
-        // A number without a fraction is an int, as the same literal is in Python; 2.0 is not told
-        // from 2.
+        // A number without a fraction is an int, as the same literal is in Python; a `Float` says
+        // 2.0.
         const double number = value();
         if (number == std::trunc(number) && std::fabs(number) <= kSafeInteger &&
             !(number == 0 && std::signbit(number))) {
@@ -242,6 +245,9 @@ class Decoder {
         }
         break;
       }
+      case Tag::Float:
+        out = value();
+        break;
       case Tag::BigInt:
         out = environment_.integers[position_];
         break;
@@ -256,6 +262,17 @@ class Decoder {
         return mismatch(parameter);
     }
     ++position_;
+    return true;
+  }
+
+  // A number where arithmetic wants a tensor: one without dimensions that leaves the dtype to the
+  // others.
+  bool wrapped(const Parameter& parameter, c10::IValue& out) {
+    c10::IValue number;
+    if (!scalar(parameter, number)) return false;
+    at::Tensor tensor = c10::scalar_to_tensor(number.toScalar());
+    tensor.unsafeGetTensorImpl()->set_wrapped_number(true);
+    out = std::move(tensor);
     return true;
   }
 
@@ -282,6 +299,7 @@ class Decoder {
   bool single(const Parameter& parameter, c10::IValue& out) {
     switch (parameter.kind) {
       case Kind::Tensor: {
+        if (parameter.number_as_tensor && tag() != Tag::Tensor) return wrapped(parameter, out);
         const at::Tensor* found = tensor(parameter);
         if (found == nullptr) return false;
         out = *found;

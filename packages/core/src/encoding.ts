@@ -23,6 +23,7 @@ export const TAGS = {
   absent: 10,
   argument: 11,
   smallTensor: 12,
+  float: 13,
 } as const
 const {
   none: NONE,
@@ -38,6 +39,7 @@ const {
   absent: ABSENT,
   argument: ARGUMENT,
   smallTensor: SMALL_TENSOR,
+  float: FLOAT,
 } = TAGS
 
 /** Where arguments and results start. */
@@ -83,6 +85,28 @@ export class Complex {
   /** @internal The parts of a complex number, read without the caller's code; `undefined` for any other object. */
   static partsOf(value: object): readonly [number, number] | undefined {
     return #im in value ? [value.#re, value.#im] : undefined
+  }
+}
+
+/**
+ * A number that stays a float as an op's Scalar: `new Float(2)` is Python's `2.0`, where `2` is an int, which an integer tensor keeps
+ * its dtype with.
+ */
+export class Float {
+  readonly #value: number
+
+  constructor(value: number) {
+    this.#value = Number(value)
+  }
+
+  /** The number. */
+  get value(): number {
+    return this.#value
+  }
+
+  /** @internal The number of a float, read without the caller's code; `undefined` for any other object. */
+  static valueOf(value: object): number | undefined {
+    return #value in value ? value.#value : undefined
   }
 }
 
@@ -209,7 +233,7 @@ export function snapshot(value: unknown): unknown {
     if (typeof value === 'function') return new Invalid(value.name ? `function ${value.name}` : 'a function')
     return typeof value === 'symbol' ? new Invalid('a symbol') : value
   }
-  if (value === null || Tensor.handleOf(value) !== undefined) return value
+  if (value === null || Tensor.handleOf(value) !== undefined || value instanceof Invalid) return value
   if (Array.isArray(value)) {
     const { length } = value
     const copy: unknown[] = []
@@ -222,7 +246,7 @@ export function snapshot(value: unknown): unknown {
     if (types.isBigUint64Array(value)) return Array.from(new BigUint64Array(value))
     return Array.from(new Float64Array(value))
   }
-  if (Complex.partsOf(value) || Generator.handleOf(value)) return value
+  if (Complex.partsOf(value) || Generator.handleOf(value) || Float.valueOf(value) !== undefined) return value
   return new Invalid(describeObject(value))
 }
 
@@ -258,6 +282,12 @@ export function put(value: unknown, position: number): number {
     tags[position + 1] = COMPLEX
     values[position + 1] = parts[1]
     return position + 2
+  }
+  const float = Float.valueOf(value as object)
+  if (float !== undefined) {
+    tags[position] = FLOAT
+    values[position] = float
+    return position + 1
   }
   tags[position] = GENERATOR
   values[position] = Generator.handleOf(value as object)!

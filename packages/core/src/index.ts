@@ -25,7 +25,7 @@ export {
   numberToFloat16,
   type TypedArray,
 } from './dtype'
-export { Complex, Generator } from './encoding'
+export { Complex, Float, Generator } from './encoding'
 export { ArgumentError, type ErrorCode, NoKernelError, TorchError, VllmOpsError } from './errors'
 export {
   arange,

@@ -60,6 +60,7 @@ export interface Addon {
   pass(text: string): number
   stringAt(id: number): string
   findOperator(name: string, overload: string): NativeOperator | undefined
+  overloadsOf(name: string): string[]
   listOperators(): { name: string; overload: string; schema: string }[]
   hasKernel(name: string, overload: string, dispatchKey: string): boolean
   hasComputedKernel(name: string, overload: string, dispatchKey: string): boolean
@@ -152,7 +153,7 @@ export interface Addon {
 }
 
 /** The layout of the argument buffer; the addon refuses another number than its own. */
-export const PROTOCOL = 3
+export const PROTOCOL = 4
 
 /** The namespace of our ops in the dispatcher. */
 export const NAMESPACE = 'vllm_ops'

@@ -1,6 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import { compileCaller } from './caller'
-import { type Complex, type Generator, HEADER, put, rewind, snapshot, take, values } from './encoding'
+import {
+  type Complex,
+  type Float,
+  type Generator,
+  HEADER,
+  put,
+  rewind,
+  snapshot,
+  take,
+  values,
+} from './encoding'
 import { ArgumentError, errorOf, VllmOpsError } from './errors'
 import { takeKernelError } from './kernel'
 import { type Addon, type NativeOperator, native } from './native'
@@ -16,6 +26,7 @@ export type OpArgument =
   | null
   | undefined
   | Complex
+  | Float
   | Generator
   | readonly OpArgument[]
 
@@ -38,21 +49,19 @@ export interface OpOverload {
   redispatch<R = Tensor>(keys: string | readonly string[], ...args: (OpArgument | OpOptions)[]): R
 }
 
-/** The function of an operator: specialised where its arguments are mostly plain, and the general way for everything else. */
+/** The function of an operator with what belongs to it. */
 export function makeOverload(op: NativeOperator): OpOverload {
   const addon = native()
-  const positional = op.parameters.filter((parameter) => !parameter.keywordOnly).length
-  const general = (args: ArrayLike<unknown>) => callAny(addon, op, Array.from(args), positional)
-  const call =
-    compileCaller(op, addon.call, general, (results, args) => finish(addon, op, results, args)) ??
-    ((...args: unknown[]) => general(args))
-  Object.defineProperty(call, 'name', { value: op.name })
   const redispatch = (keys: string | readonly string[], ...args: unknown[]) => {
-    const given = arrange(op, args, positional)
+    const given = arrangeOrThrow(op, args)
     addon.redispatchTo([keys].flat().map(String))
-    return cross(addon, op, given, addon.redispatch)
+    return finish(addon, op, cross(op, given, addon.redispatch), given, redispatch)
   }
-  const overload = Object.assign(call, { opName: op.name, schema: op.schema, redispatch }) as OpOverload
+  const overload = Object.assign(makeCaller(op), {
+    opName: op.name,
+    schema: op.schema,
+    redispatch,
+  }) as OpOverload
   operators.set(overload, op)
   return overload
 }
@@ -60,23 +69,60 @@ export function makeOverload(op: NativeOperator): OpOverload {
 /** What is behind each function. */
 const operators = new WeakMap<OpOverload, NativeOperator>()
 
-/** The general way: lists, keyword arguments, any number of arguments. */
-function callAny(addon: Addon, op: NativeOperator, args: readonly unknown[], positional: number): unknown {
-  return cross(addon, op, arrange(op, args, positional), addon.call)
+/** The function of an operator: specialised where its arguments are mostly plain, and the general way for everything else. */
+export function makeCaller(op: NativeOperator): (...args: unknown[]) => unknown {
+  const addon = native()
+  const general = (args: ArrayLike<unknown>) => {
+    const given = arrangeOrThrow(op, Array.from(args))
+    return finish(addon, op, cross(op, given, addon.call), given, general)
+  }
+  const complete = (results: number, args: ArrayLike<unknown>) => finish(addon, op, results, args, complete)
+  const call = compileCaller(op, addon.call, general, complete) ?? ((...args: unknown[]) => general(args))
+  return Object.defineProperty(call, 'name', { value: op.name })
 }
 
-function cross(addon: Addon, op: NativeOperator, given: readonly unknown[], crossing: () => void): unknown {
+/** What stands for the result of a call whose arguments the op's schema refuses. */
+export const REFUSED = Symbol('refused')
+
+/** Like {@link makeCaller}, but wrong arguments give {@link REFUSED}, without the cost of an error. */
+export function makeAttempt(op: NativeOperator): (...args: unknown[]) => unknown {
+  const addon = native()
+  const complete = (results: number, args: ArrayLike<unknown>): unknown => {
+    if (results !== NOT_TAKEN) return finish(addon, op, results, args, complete)
+    addon.takeFailure()
+    return REFUSED
+  }
+  const general = (args: ArrayLike<unknown>) => {
+    const given = arrange(op, Array.from(args))
+    return Array.isArray(given) ? complete(cross(op, given, addon.call), given) : REFUSED
+  }
+  return compileCaller(op, addon.call, general, complete) ?? ((...args: unknown[]) => general(args))
+}
+
+// The count of results that says: the arguments don't fit the schema (csrc/environment.h).
+const NOT_TAKEN = -2
+
+/** Makes a call with arranged arguments; returns the count of results. */
+function cross(op: NativeOperator, given: readonly unknown[], crossing: () => void): number {
   const position = encode(given)
   values[0] = op.id
   values[1] = position
   crossing()
-  return finish(addon, op, values[0]!, given)
+  return values[0]!
 }
 
-/** What a call returned, or its error: `results` is the count that the addon left in the header. */
-function finish(addon: Addon, op: NativeOperator, results: number, args: ArrayLike<unknown>): unknown {
-  if (results < 0) throw failureOf(addon, op.schema)
-  return takeAll(results, args)
+/**
+ * What a call returned, or its error, whose stack starts above `caller`: `results` is the count that the addon left in the header.
+ */
+function finish(
+  addon: Addon,
+  op: NativeOperator,
+  results: number,
+  args: ArrayLike<unknown>,
+  caller: (...args: never[]) => unknown,
+): unknown {
+  if (results >= 0) return takeAll(results, args)
+  throw failureOf(addon, op.schema, caller)
 }
 
 /** Writes arranged arguments into the buffer; returns the position behind the last. */
@@ -86,30 +132,45 @@ export function encode(args: readonly unknown[]): number {
   return position
 }
 
+/** Why arguments cannot be put into a schema's order. */
+interface Mismatch {
+  readonly argument: string
+  readonly expected: string
+  readonly received: string
+}
+
+function arrangeOrThrow(op: NativeOperator, args: readonly unknown[]): unknown[] {
+  const given = arrange(op, args)
+  if (Array.isArray(given)) return given
+  const { argument, expected, received } = given
+  throw new ArgumentError(op.name, argument, expected, received, { fix: fixOf(op.schema) })
+}
+
 /** Positional and keyword arguments in the schema's order, copied out of everything that could run the caller's code. */
-function arrange(op: NativeOperator, args: readonly unknown[], positional: number): unknown[] {
+function arrange(op: NativeOperator, args: readonly unknown[]): unknown[] | Mismatch {
   const last = args.at(-1)
   const options = isOptions(last) ? { ...last } : undefined
   const given = (options ? args.slice(0, -1) : args).map(snapshot)
+  const positional = op.parameters.filter((parameter) => !parameter.keywordOnly).length
   if (given.length > positional) {
     const what = `${positional === op.parameters.length ? '' : 'positional '}argument${positional === 1 ? '' : 's'}`
-    throw refusal(op, '', `${positional} ${what}`, `${given.length}`)
+    return { argument: '', expected: `${positional} ${what}`, received: `${given.length}` }
   }
   if (!options) return given
   for (const [name, value] of Object.entries(options)) {
     const index = op.parameters.findIndex((parameter) => parameter.name === name)
     if (index < 0)
-      throw refusal(op, name, `one of ${op.parameters.map((p) => p.name).join(', ')}`, `'${name}'`)
+      return {
+        argument: name,
+        expected: `one of ${op.parameters.map((p) => p.name).join(', ')}`,
+        received: `'${name}'`,
+      }
     if (index < given.length && given[index] !== undefined)
-      throw refusal(op, name, 'one value', 'one by position and one by name')
+      return { argument: name, expected: 'one value', received: 'one by position and one by name' }
     while (given.length < index) given.push(undefined)
     given[index] = snapshot(value)
   }
   return given
-}
-
-function refusal(op: NativeOperator, argument: string, expected: string, received: string): ArgumentError {
-  return new ArgumentError(op.name, argument, expected, received, { fix: fixOf(op.schema) })
 }
 
 /** A plain object, of any realm: not a tensor, an array, or an instance of a class. */
@@ -129,12 +190,17 @@ export function takeAll(results: number, args: ArrayLike<unknown>): unknown {
   return all
 }
 
-/** The error of a call that failed just now: a typed one, or what a kernel in TypeScript threw. */
-export function failureOf(addon: Addon, schema: string): unknown {
+/**
+ * The error of a call that failed just now: a typed one, whose stack starts above `caller`, or what a kernel in TypeScript threw.
+ */
+export function failureOf(addon: Addon, schema: string, caller?: (...args: never[]) => unknown): unknown {
   const found = addon.takeFailure()
   const thrown = takeKernelError()
   if (found.code === 'JAVASCRIPT' && thrown) return thrown.error
-  return errorOf(found, { fix: fixOf(schema), cause: thrown?.error })
+  const error = errorOf(found, { fix: fixOf(schema), cause: thrown?.error })
+  // Ten frames are kept: those of the caller say more than ours.
+  if (caller) Error.captureStackTrace(error, caller)
+  return error
 }
 
 function fixOf(schema: string): string {
@@ -175,8 +241,7 @@ export function outputsOf(overload: OpOverload): string[] {
 export function prepareCall(overload: OpOverload, args: readonly unknown[]): readonly unknown[] {
   const op = operators.get(overload)
   if (!op) throw new ArgumentError(String(overload.opName), '', 'an op of the dispatcher', 'another function')
-  const positional = op.parameters.filter((parameter) => !parameter.keywordOnly).length
-  const given = arrange(op, args, positional)
+  const given = arrangeOrThrow(op, args)
   const position = encode(given)
   values[0] = op.id
   values[1] = position

@@ -3,8 +3,17 @@ import type { AtenOp } from './aten'
 import { ArgumentError, VllmOpsError } from './errors'
 import { defineSchema } from './library'
 import { registerMeta } from './meta'
-import { NAMESPACE, native, onStart } from './native'
-import { type OpArgument, type OpOptions, type OpOverload, overloadOf, splitOverload } from './operator'
+import { NAMESPACE, type NativeOperator, native, onStart } from './native'
+import {
+  makeAttempt,
+  makeCaller,
+  type OpArgument,
+  type OpOptions,
+  type OpOverload,
+  overloadOf,
+  REFUSED,
+  splitOverload,
+} from './operator'
 import { cards, type cardsByName } from './ops'
 import type { OpFunction } from './schema/types'
 import { Tensor } from './tensor'
@@ -81,75 +90,71 @@ function lazily<O extends object>(make: (name: string) => O[keyof O]): O {
   return Object.setPrototypeOf({}, prototype)
 }
 
-function overloadNames(opName: string): string[] {
-  const names = native()
-    .listOperators()
-    .filter(({ name }) => name === opName)
-    .map(({ overload }) => overload)
-  // The default one first, then the one of tensors, as PyTorch's own lists mostly go.
-  const rank = (overload: string) => (overload === '' ? 0 : overload === 'Tensor' ? 1 : 2)
-  return names.sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1))
-}
-
 function makePacket(namespace: string, op: string): OpOverloadPacket {
   const opName = `${namespace}::${op}`
-  const names = overloadNames(opName)
+  const names = native().overloadsOf(opName)
   if (names.length === 0) throw new VllmOpsError('E_NO_OP', `no op ${opName} is defined in the dispatcher`)
-  const overloads = names.map((name) => overloadOf(name === '' ? opName : `${opName}.${name}`))
-  const packet = resolver(opName, overloads) as OpOverloadPacket
+  const operators = names.map((name) => native().findOperator(opName, name)!)
+  const overloads = operators.map(({ name }) => overloadOf(name))
+  const [only] = operators
+  const packet = only && operators.length === 1 ? makeCaller(only) : resolver(opName, operators, overloads)
   Object.defineProperty(packet, 'name', { value: opName })
   for (const [index, name] of names.entries())
     Object.defineProperty(packet, name === '' ? 'default' : name, {
       value: overloads[index],
       enumerable: true,
     })
-  return packet
+  return packet as OpOverloadPacket
 }
 
-/** A function that calls the first of the overloads that takes the arguments. */
-function resolver(opName: string, overloads: readonly OpOverload[]): (...args: OpArgument[]) => unknown {
-  const outs = overloads.map(
-    (overload) =>
-      native()
-        .findOperator(...splitOverload(overload.opName))
-        ?.parameters.filter(({ out }) => out)
-        .map(({ name }) => name) ?? [],
-  )
-  const [only] = overloads
-  if (only && overloads.length === 1) return (...args) => only(...args)
+/** A function that calls the first of the overloads, in the order of their registration as in Python, that takes the arguments. */
+function resolver(
+  opName: string,
+  operators: readonly NativeOperator[],
+  overloads: readonly OpOverload[],
+): (...args: OpArgument[]) => unknown {
+  const attempts = operators.map(makeAttempt)
   return (...args) => {
-    const last = args.at(-1)
-    const named = typeof last === 'object' && last !== null ? Object.keys(last) : []
-    // An out variant answers to the name of its output only: otherwise its refusal would hide those of the others.
-    const chosen = overloads.filter((_, i) => outs[i]!.some((name) => named.includes(name)))
-    const candidates = chosen.length > 0 ? chosen : overloads.filter((_, i) => outs[i]!.length === 0)
-    const refusals: ArgumentError[] = []
-    for (const overload of candidates) {
-      try {
-        return overload<unknown>(...args)
-      } catch (error) {
-        // Only this overload's own refusal of the arguments: no kernel has run.
-        if (!(error instanceof ArgumentError) || error.op !== overload.opName) throw error
-        refusals.push(error)
-      }
+    for (const attempt of attempts) {
+      const result = attempt(...args)
+      if (result !== REFUSED) return result
     }
-    const [first] = refusals
-    if (first && refusals.every((refusal) => reasonOf(refusal) === reasonOf(first))) throw first
-    throw new ArgumentError(
-      opName,
-      '',
-      'the arguments of one of its overloads',
-      `(${args.map(describe).join(', ')})`,
-      {
-        detail: candidates
-          .map(
-            ({ schema }, i) => `\n  ${schema.slice(schema.indexOf('::') + 2)}\n    ${reasonOf(refusals[i]!)}`,
-          )
-          .join(''),
-        fix: 'Name the overload that is meant, as in torch.aten.add.Tensor(…), for its own message',
-      },
-    )
+    throw refusal(opName, operators, overloads, args)
   }
+}
+
+/** Why no overload takes the arguments: every candidate with its own reason. */
+function refusal(
+  opName: string,
+  operators: readonly NativeOperator[],
+  overloads: readonly OpOverload[],
+  args: readonly OpArgument[],
+): unknown {
+  const last = args.at(-1)
+  const named = typeof last === 'object' && last !== null ? Object.keys(last) : []
+  // Out variants stand in the list only where their output is named: otherwise nobody meant them.
+  const outs = operators.map(({ parameters }) => parameters.filter(({ out }) => out))
+  const chosen = overloads.filter((_, i) => outs[i]!.some(({ name }) => named.includes(name)))
+  const candidates = chosen.length > 0 ? chosen : overloads.filter((_, i) => outs[i]!.length === 0)
+  const refusals = candidates.map((overload) => {
+    try {
+      overload<unknown>(...args)
+    } catch (error) {
+      // Only this overload's own refusal of the arguments: no kernel has run.
+      if (error instanceof ArgumentError && error.op === overload.opName) return error
+      throw error
+    }
+    return new ArgumentError(overload.opName, '', 'arguments that stay the same', 'other ones at each look')
+  })
+  const [first] = refusals
+  if (first && refusals.every((one) => reasonOf(one) === reasonOf(first))) return first
+  const received = `(${args.map(describe).join(', ')})`
+  return new ArgumentError(opName, '', 'the arguments of one of its overloads', received, {
+    detail: candidates
+      .map(({ schema }, i) => `\n  ${schema.slice(schema.indexOf('::') + 2)}\n    ${reasonOf(refusals[i]!)}`)
+      .join(''),
+    fix: 'Name the overload that is meant, as in torch.aten.add.Tensor(…), for its own message',
+  })
 }
 
 function reasonOf({ op, message }: ArgumentError): string {

@@ -2,6 +2,7 @@
 import { abi } from './abi'
 import { accelerator } from './accelerator'
 import { asan } from './asan'
+import { badcalls } from './badcalls'
 import type { Check } from './check'
 import { envs } from './envs'
 import { greedy } from './greedy'
@@ -19,6 +20,7 @@ export const checks: readonly Check[] = [
   abi,
   accelerator,
   asan,
+  badcalls,
   envs,
   greedy,
   guards,

@@ -18,6 +18,7 @@ function check(...args: string[]): Promise<{ code: number | null; stdout: string
 
 describe('npm run check', () => {
   it.each([
+    ['badcalls', '--count', '20000'],
     ['envs', '--workers', '4', '--cycles', '3'],
     ['guards', '--ops', 'rms_norm', '--dtypes', 'bfloat16', '--placements', 'atStart,atEnd'],
     ['leak', '--count', '20000'],

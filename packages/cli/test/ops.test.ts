@@ -52,6 +52,14 @@ describe('ops', () => {
     expect(add?.backends).toEqual({ cpu: true })
   })
 
+  it('--types declares a namespace, and says what is wrong with one that is empty', async () => {
+    const { code, stdout } = await vllmOps(['ops', '--types', 'vllm_ops'])
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/^\/\/ Written by: vllm-ops ops --types vllm_ops\n/)
+    expect(stdout).toContain('readonly default: (out: Tensor, input: Tensor) => void')
+    expect(await vllmOps(['ops', '--types', 'no_such'])).toMatchObject({ code: 1, stdout: '' })
+  })
+
   it('lists nothing for a namespace that does not exist', async () => {
     expect(await vllmOps(['ops', '--namespace', 'no_such', '--json'])).toMatchObject({
       code: 0,

@@ -85,8 +85,10 @@ export {
   type OpDescription,
   type OpNamespace,
   type OpOverloadPacket,
+  type OpPacket,
   type Ops,
   ops,
   type Torch,
+  type TypedNamespaces,
   torch,
 } from './torch'

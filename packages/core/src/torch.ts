@@ -28,11 +28,33 @@ export interface OpNamespace {
   readonly [op: string]: OpOverloadPacket
 }
 
-/** PyTorch's own ops. All are there; those that inference is made of are known by name to the compiler too. */
-export type AtenNamespace = OpNamespace & { readonly [Name in AtenOp]: OpOverloadPacket }
+type Callable = (...args: never[]) => unknown
 
-/** Every namespace of the dispatcher. Packages add the types of their own by declaration merging. */
-export interface Torch {
+/** All of a union's functions at once: a function with their overloads. */
+type AllOf<F> = (F extends unknown ? (_: F) => void : never) extends (_: infer All) => void ? All : never
+
+/** An op whose overloads the compiler knows, by their names: what `vllm-ops ops --types` declares. */
+export type OpPacket<Overloads extends { readonly [overload: string]: Callable }> = AllOf<
+  Overloads[keyof Overloads]
+> & {
+  readonly [Name in keyof Overloads]: Overloads[Name] & Pick<OpOverload, 'opName' | 'schema' | 'redispatch'>
+}
+
+/**
+ * Namespaces whose ops the compiler knows one by one. The file that `vllm-ops ops --types NAMESPACE` writes adds one by module
+ * augmentation: a call with wrong arguments is then an error, and `torch.NAMESPACE.OP` is never possibly undefined.
+ */
+// biome-ignore lint/suspicious/noEmptyInterface: it is there to be augmented
+export interface TypedNamespaces {}
+
+type TypedAten = TypedNamespaces extends { readonly aten: infer Typed } ? Typed : unknown
+
+/** PyTorch's own ops. All are there; those that inference is made of are known by name to the compiler too. */
+export type AtenNamespace = TypedAten &
+  OpNamespace & { readonly [Name in Exclude<AtenOp, keyof TypedAten>]: OpOverloadPacket }
+
+/** Every namespace of the dispatcher: those of {@link TypedNamespaces} with their types, the others by an index signature. */
+export type Torch = Omit<TypedNamespaces, 'aten'> & {
   /** PyTorch's own ops. */
   readonly aten: AtenNamespace
   readonly [namespace: string]: OpNamespace

@@ -20,11 +20,31 @@ export function addOps(program: Command): void {
     .description('list the ops in the dispatcher, and which backend has a kernel for each')
     .option('--namespace <name>', 'list the ops of this namespace, such as aten', nonEmpty, 'vllm_ops')
     .option('--json', 'print JSON')
-    .action(async ({ namespace, json }: { namespace: string; json?: true }) => {
+    .option(
+      '--types <name>',
+      "print a declaration file of this namespace's ops, for a .d.ts of your project",
+      nonEmpty,
+    )
+    .action(async ({ namespace, json, types }: { namespace: string; json?: true; types?: string }) => {
+      if (types !== undefined) return void process.stdout.write(await declarationOf(types))
       const reports = await listReports(namespace)
       if (json) printJson(reports)
       else process.stdout.write(reports.map(describe).join(''))
     })
+}
+
+/** The declaration file of a namespace. */
+async function declarationOf(namespace: string): Promise<string> {
+  const [{ declareOps, listOps, VllmOpsError }, { startBackends }] = await Promise.all([
+    import('@vllm-ops/core'),
+    import('../backends'),
+  ])
+  await startBackends()
+  const ops = listOps(namespace)
+  if (ops.length === 0)
+    throw new VllmOpsError('E_NO_OP', `no op of the namespace ${namespace} is defined in the dispatcher`)
+  const schemas = ops.map(({ schema }) => schema).sort()
+  return declareOps(namespace, schemas, `Written by: vllm-ops ops --types ${namespace}`)
 }
 
 async function listReports(namespace: string): Promise<OpReport[]> {

@@ -9,6 +9,7 @@ export {
   type Schema,
   type Type,
 } from './ast'
+export { declareOps } from './declare'
 export { parseSchema, SchemaError } from './parse'
 export { formatLiteral, formatSchema, formatType } from './print'
 export type {

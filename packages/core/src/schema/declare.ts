@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Argument, Return, Schema, Type } from './ast'
+import { parseSchema } from './parse'
+
+/** What a base type is in a declaration. What is not listed has no value in TypeScript: `unknown`. */
+const BASE: Readonly<Record<string, string>> = {
+  Tensor: 'Tensor',
+  int: 'Int',
+  SymInt: 'Int',
+  float: 'Float | number',
+  bool: 'boolean',
+  Scalar: 'Scalar',
+  str: 'string',
+  ScalarType: 'DType',
+  Device: 'string',
+  Layout: 'string',
+  MemoryFormat: 'string',
+  Generator: 'Generator',
+}
+
+// Names of a schema that TypeScript keeps for itself.
+const RESERVED = new Set([
+  'default',
+  'function',
+  'in',
+  'new',
+  'this',
+  'var',
+  'with',
+  'delete',
+  'enum',
+  'import',
+])
+
+/**
+ * A declaration file with the types and schemas of a namespace's ops. The compiler then knows `torch.<namespace>.<op>` and each of its
+ * overloads by their arguments and results, and refuses wrong calls; names that the namespace doesn't have stay as they are.
+ *
+ * @param namespace as in the dispatcher: `aten`
+ * @param schemas of its ops, as `listOps` gives them
+ * @param origin where the ops were found, for the first line
+ * @throws {SchemaError} for a schema that cannot be read
+ */
+export function declareOps(namespace: string, schemas: readonly string[], origin: string): string {
+  const ops = new Map<string, Schema[]>()
+  for (const schema of schemas.map(parseSchema))
+    ops.set(schema.name, [...(ops.get(schema.name) ?? []), schema])
+  const names = [...ops.keys()].sort()
+  return `// ${origin}
+import type { Complex, DType, Float, Generator, OpPacket, Tensor } from '@vllm-ops/core'
+
+type Int = number | bigint
+type Scalar = number | bigint | boolean | Complex | Float
+
+interface Ops {
+${names.map((name) => declareOp(name, ops.get(name)!)).join('\n')}
+}
+
+declare module '@vllm-ops/core' {
+  interface TypedNamespaces {
+    readonly ${key(namespace)}: Ops
+  }
+}
+`
+}
+
+function declareOp(name: string, overloads: readonly Schema[]): string {
+  const members = overloads.map(
+    (schema) =>
+      `    ${docComment(schema)}\n    readonly ${key(schema.overload || 'default')}: ${functionType(schema)}`,
+  )
+  return `  readonly ${key(name)}: OpPacket<{\n${members.join('\n')}\n  }>`
+}
+
+/** The schema as documentation; the names of what it writes first, since a type cannot tell that. */
+function docComment(schema: Schema): string {
+  const name = schema.overload === '' ? schema.name : `${schema.name}.${schema.overload}`
+  const list = schema.arguments.map((argument) => `${typeText(argument)} ${argument.name}`).join(', ')
+  const written = schema.arguments
+    .filter(({ type }) => writes(type))
+    .map((argument) => `\`${argument.name}\``)
+  const note = written.length > 0 ? ` Writes ${written.join(', ')}.` : ''
+  return `/** \`${name}(${list})\`.${note} */`
+}
+
+function writes(type: Type): boolean {
+  if (type.alias?.isWrite) return true
+  return (type.kind === 'list' || type.kind === 'optional') && writes(type.element)
+}
+
+function typeText({ type }: Argument): string {
+  const text = (of: Type): string => {
+    switch (of.kind) {
+      case 'base':
+        return of.name
+      case 'list':
+        return `${text(of.element)}[${of.size ?? ''}]`
+      case 'optional':
+        return `${text(of.element)}?`
+      default:
+        return of.kind
+    }
+  }
+  return text(type)
+}
+
+function functionType(schema: Schema): string {
+  const positional = schema.arguments.filter(({ kwargOnly }) => !kwargOnly)
+  const keywords = schema.arguments.filter(({ kwargOnly }) => kwargOnly)
+  // What may be left out can stand only before what may be left out too.
+  const firstOptional = positional.findLastIndex((argument) => argument.default === undefined) + 1
+  const parameters = positional.map((argument, i) => {
+    const name = RESERVED.has(argument.name) ? `${argument.name}_` : argument.name
+    const type = argumentType(argument.type)
+    if (i >= firstOptional) return `${name}?: ${type}`
+    return `${name}: ${argument.default === undefined ? type : `${type} | undefined`}`
+  })
+  const options = keywords.map(
+    (argument) =>
+      `${key(argument.name)}${argument.default === undefined ? '' : '?'}: ${argumentType(argument.type)}`,
+  )
+  if (options.length > 0) {
+    const needed = keywords.some((argument) => argument.default === undefined)
+    parameters.push(...optionsParameter(options.join('; '), needed, firstOptional < positional.length))
+  }
+  return `(${parameters.join(', ')}) => ${resultType(schema.returns)}`
+}
+
+/** The trailing object. Where it is needed behind arguments that may be left out, the compiler can only be told that it may be. */
+function optionsParameter(members: string, needed: boolean, behindOptional: boolean): string[] {
+  return [`options${needed && !behindOptional ? '' : '?'}: { ${members} }`]
+}
+
+function argumentType(type: Type): string {
+  switch (type.kind) {
+    case 'base':
+      return BASE[type.name] ?? 'unknown'
+    case 'optional':
+      return `${argumentType(type.element)} | null`
+    case 'list': {
+      const element = argumentType(type.element)
+      const list = `readonly ${element.includes('|') ? `(${element})` : element}[]`
+      return type.size !== undefined ? `${list} | ${element}` : list
+    }
+    default:
+      return 'unknown'
+  }
+}
+
+/** What comes back: arrays are the caller's own, and numbers plain ones. */
+function resultType(returns: readonly Return[]): string {
+  const types = returns.map(({ type }) => oneResult(type))
+  if (types.length === 0) return 'void'
+  return types.length === 1 ? types[0]! : `[${types.join(', ')}]`
+}
+
+function oneResult(type: Type): string {
+  switch (type.kind) {
+    case 'base':
+      if (type.name === 'float') return 'number'
+      return type.name === 'Scalar' ? 'number | bigint | boolean | Complex' : (BASE[type.name] ?? 'unknown')
+    case 'optional':
+      return `${oneResult(type.element)} | null`
+    case 'list': {
+      const element = oneResult(type.element)
+      return element.includes('|') ? `(${element})[]` : `${element}[]`
+    }
+    default:
+      return 'unknown'
+  }
+}
+
+function key(name: string): string {
+  return /^[A-Za-z_$][\w$]*$/.test(name) ? name : JSON.stringify(name)
+}

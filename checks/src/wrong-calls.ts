@@ -115,7 +115,9 @@ function pick<T>(random: Random, items: readonly T[]): T {
 function ofTensor(change: (tensor: Tensor, random: Random, right: RightCall) => unknown): Mutation {
   return (right, i, random) => {
     const tensor = right.args[i]
-    return tensor instanceof Tensor ? replaced(right, i, change(tensor, random, right)) : undefined
+    if (!(tensor instanceof Tensor)) return undefined
+    const value = change(tensor, random, right)
+    return value === undefined ? undefined : replaced(right, i, value)
   }
 }
 
@@ -127,7 +129,8 @@ const otherSize = ofTensor((tensor, random) => {
 })
 
 const otherStride = ofTensor((tensor, random) => {
-  const { ndim } = tensor
+  const { ndim, numel } = tensor
+  if (numel === 0) return undefined
   if (ndim === 0) return torch.aten.expand(tensor, [2, 3])
   if (ndim > 1 && random.uniform() < 0.5) return tensor.transpose(0, ndim - 1)
   return torch.aten.expand(tensor.narrow(ndim - 1, 0, 1), [...tensor.shape])

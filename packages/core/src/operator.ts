@@ -96,7 +96,8 @@ export function makeAttempt(op: NativeOperator): (...args: unknown[]) => unknown
     const given = arrange(op, Array.from(args))
     return Array.isArray(given) ? complete(cross(op, given, addon.call), given) : REFUSED
   }
-  return compileCaller(op, addon.call, general, complete) ?? ((...args: unknown[]) => general(args))
+  const call = compileCaller(op, addon.call, general, complete) ?? ((...args: unknown[]) => general(args))
+  return Object.defineProperty(call, 'name', { value: op.name })
 }
 
 // The count of results that says: the arguments don't fit the schema (csrc/environment.h).

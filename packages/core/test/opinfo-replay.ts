@@ -141,7 +141,7 @@ function contentsOf(tensor: unknown): Contents {
 }
 
 function bytesOf(tensor: Tensor): Uint8Array {
-  const flat = tensor.contiguous().reshape([-1])
+  const flat = torch.aten.clone(tensor, { memory_format: 'contiguous_format' }).reshape([-1])
   return flat.numel === 0
     ? new Uint8Array()
     : Uint8Array.from(torch.aten.view.dtype!(flat, 'uint8').data(), Number)

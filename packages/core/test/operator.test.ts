@@ -279,14 +279,11 @@ describe('an error', () => {
   })
 
   it('tells what to install where there is no kernel', () => {
-    const error = thrown(() =>
-      ops.silu_and_mul(empty([1], { device: 'meta' }), empty([2], { device: 'meta' })),
-    )
+    const error = thrown(() => ops.silu_and_mul(empty([1]), empty([2])))
     expect(error).toBeInstanceOf(NoKernelError)
-    expect(error).toMatchObject({ code: 'E_NO_KERNEL', op: 'vllm_ops::silu_and_mul', dispatchKey: 'Meta' })
-    expect(error).toHaveProperty('fix', expect.stringContaining('npm install @vllm-ops/reference'))
-    const cpu = thrown(() => ops.silu_and_mul(empty([1]), empty([2])))
-    expect(cpu).toMatchObject({
+    expect(error).toMatchObject({
+      code: 'E_NO_KERNEL',
+      op: 'vllm_ops::silu_and_mul',
       dispatchKey: 'CPU',
       fix: 'Install it (npm install @vllm-ops/cpu) and call use() with its backend before the op',
     })

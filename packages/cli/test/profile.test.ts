@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { formatProfile, type ProfilePhase, type ProfileRecord } from '@vllm-ops/core'
@@ -114,6 +114,44 @@ describe('profile', () => {
     expect(code).toBe(1)
     expect(stdout).toContain('LlamaForCausalLM')
     expect(stderr).toMatch(/^error ENOENT: the record was not written: .*\n {2}fix: .+\n$/)
+  })
+})
+
+describe('profile show', () => {
+  it('prints a stored record as the fresh one was, and in every other form', async () => {
+    const shown = await vllmOps(['profile', 'show', file])
+    expect(shown).toMatchObject({ code: 0, stderr: '', stdout: formatProfile(record) })
+    const page = join(folder, 'page.html')
+    const options = ['--format', 'csv', '--cols', 'name,calls', '--group', 'name', '--out', page]
+    const { code, stdout } = await vllmOps(['profile', 'show', file, ...options])
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/^phase,id,parent,name,calls\r\n/)
+    expect(readFileSync(page, 'utf8')).toContain('<!doctype html>')
+  })
+
+  it.each([
+    [['profile', 'show', join(folder, 'none.json')], 1, 'ENOENT'],
+    [['profile', 'show', file, '--cols', 'speed'], 1, "no column 'speed'"],
+    [['profile', 'show', file, '--out', 'a.pdf'], 2, 'name ends in one of'],
+    [['profile', 'show', file, '--match', '('], 2, 'regular expression'],
+  ])('refuses %j', async (args, code, message) => {
+    const finished = await vllmOps(args)
+    expect(finished.code).toBe(code)
+    expect(finished.stderr).toContain(message)
+  })
+})
+
+describe('profile diff', () => {
+  it('finds nothing between a record and itself, and says by its exit code what became slower', async () => {
+    const same = await vllmOps(['profile', 'diff', file, file])
+    expect(same).toMatchObject({ code: 0, stderr: '' })
+    expect(same.stdout).toMatch(/^0 of \d+ rows differ significantly\n$/)
+    const slower: ProfileRecord = JSON.parse(JSON.stringify(record))
+    for (const row of slower.phases[0]!.rows) row.self_cpu_us *= 20
+    const other = join(folder, 'slower.json')
+    writeFileSync(other, JSON.stringify(slower))
+    expect(await vllmOps(['profile', 'diff', file, other])).toMatchObject({ code: 1, stderr: '' })
+    expect(await vllmOps(['profile', 'diff', other, file])).toMatchObject({ code: 0, stderr: '' })
   })
 })
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """PyTorch's own torch.library.opcheck on the kernel library, for the samples in a file that opcheck.ts has written.
 
-python opcheck.py SAMPLES.json: one JSON line on stdout, {"ran": {op: samples}, "failures": [text]}.
+python opcheck.py SAMPLES.jsonl (the task in the first line, then a sample a line): one JSON line on stdout, {"ran": {op: samples}, "failures": [text]}.
 """
 
 import base64
@@ -46,8 +46,8 @@ class Fake:
 
 
 def main(path):
-    with open(path) as file:
-        task = json.load(file)
+    file = open(path)
+    task = json.loads(next(file))
     library = torch.library.Library("vllm_ops", "FRAGMENT")
     for schema in task["schemas"]:
         library.define(schema)
@@ -56,7 +56,8 @@ def main(path):
     for name in task["faked"]:
         torch.library.register_fake(f"vllm_ops::{name}", fake, lib=library)
     ran, failures = {}, []
-    for sample in task["samples"]:
+    for line in file:
+        sample = json.loads(line)
         name = sample["op"]
         fake.results = sample["results"]
         op = getattr(torch.ops.vllm_ops, name).default

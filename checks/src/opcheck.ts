@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -44,16 +44,17 @@ export const opcheck: Check = {
       return reportOf({}, [`torch ${TORCH_VERSION} does not install: ${endOf(python)}`])
     const scratch = mkdtempSync(join(tmpdir(), 'vllm-ops-opcheck-'))
     try {
-      const samples = chosen.flatMap((card) => [...samplesOf(card)])
       const task = {
         library: cpu.library,
         schemas: supported.map(({ schema }) => schema),
         faked: chosen.filter(({ schema }) => schema.includes('Tensor')).map(nameOf),
-        samples,
       }
-      const file = join(scratch, 'samples.json')
-      writeFileSync(file, JSON.stringify(task))
-      say(`opcheck: ${samples.length} samples of ${chosen.length} ops`)
+      // One a line: all of them are more than a string can hold.
+      const file = join(scratch, 'samples.jsonl')
+      writeFileSync(file, `${JSON.stringify(task)}\n`)
+      for (const card of chosen)
+        for (const sample of samplesOf(card)) appendFileSync(file, `${JSON.stringify(sample)}\n`)
+      say(`opcheck: ${chosen.length} ops`)
       return summarize(chosen.map(nameOf), await runProgram(python, [script, file]))
     } finally {
       rmSync(scratch, { recursive: true })

@@ -129,16 +129,32 @@ function makePacket(namespace: string, op: string): OpOverloadPacket {
   return packet as OpOverloadPacket
 }
 
-/** A function that calls the first of the overloads, in the order of their registration as in Python, that takes the arguments. */
+/**
+ * A function that calls the first of the overloads, in the order of their registration as in Python, that takes the arguments. As in
+ * Python, one whose argument without a default is left out comes after all others, even where that argument could be null.
+ */
 function resolver(
   opName: string,
   operators: readonly NativeOperator[],
   overloads: readonly OpOverload[],
 ): (...args: OpArgument[]) => unknown {
-  const attempts = operators.map(makeAttempt)
+  const attempts = operators.map((operator) => ({
+    call: makeAttempt(operator),
+    least: operator.parameters.filter(({ hasDefault, keywordOnly }) => !hasDefault && !keywordOnly).length,
+  }))
   return (...args) => {
-    for (const attempt of attempts) {
-      const result = attempt(...args)
+    let later = false
+    for (const { call, least } of attempts) {
+      if (args.length < least) {
+        later = true
+        continue
+      }
+      const result = call(...args)
+      if (result !== REFUSED) return result
+    }
+    for (const { call, least } of later ? attempts : []) {
+      if (args.length >= least) continue
+      const result = call(...args)
       if (result !== REFUSED) return result
     }
     throw refusal(opName, operators, overloads, args)

@@ -250,7 +250,8 @@ export const swap_blocks = defineOp({
     expect.rank('src', src, 1, Number.POSITIVE_INFINITY)
     expect.dtype('dst', dst, src.dtype)
     expect.shape('dst', dst, dst.shape[0] ?? 0, ...src.shape.slice(1))
-    const onCpu = blockMapping.device === 'cpu' || blockMapping.device === 'meta'
+    const shapesOnly = [src, dst, blockMapping].every(({ device }) => device === 'meta')
+    const onCpu = blockMapping.device === 'cpu' || shapesOnly
     expect.that('block_mapping', blockMapping.device, onCpu, 'a tensor on cpu')
     checkMapping(expect, blockMapping, src.shape[0] ?? 0, dst.shape[0] ?? 0, false)
   },

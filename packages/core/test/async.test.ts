@@ -163,7 +163,7 @@ describe('callAsync', () => {
       },
     }
     await expect(callAsync(aten.add!.Tensor!, [ones([1]), ones([1]), options])).rejects.toThrow(RangeError)
-    await expect(callAsync(aten.add!.Tensor!, [1, ones([1])])).rejects.toBeInstanceOf(ArgumentError)
+    await expect(callAsync(aten.add!.Tensor!, ['1', ones([1])])).rejects.toBeInstanceOf(ArgumentError)
   })
 })
 

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // skinny_linear: out = input weight^T for few tokens, at the speed at which the weight is read. For
-// one token, and for float32, a warp multiplies rows of the weight (linear_rows); 16-bit elements
-// of several tokens go to the tensor cores (linear_tensor_cores), straight from memory: the order
-// of the summands is free, so that the 8 elements which a lane loads at once are its part of two
-// fragments. Either kernel fetches its first weights into the L2 cache while the kernel before it
-// ends. float32 sums, one rounding at the end.
+// one token a block multiplies a few rows of the weight (linear_one_token); 16-bit elements of
+// several tokens go to the tensor cores (linear_tensor_cores), straight from memory: the order of
+// the summands is free, so that the 8 elements which a lane loads at once are its part of two
+// fragments; the rest is multiplied row by row (linear_rows). Each kernel fetches its first weights
+// into the L2 cache while the kernel before it ends. float32 sums, one rounding at the end.
 
 #include <vllm_ops/kernel.h>
 #include <vllm_ops/linear.h>
-#include <vllm_ops/copy_async.cuh>
 #include <vllm_ops/launch.cuh>
 #include <vllm_ops/mma.cuh>
 
@@ -44,57 +43,51 @@ __device__ inline void fetch_row(const T* row, int64_t elements, int lane) {
 /// Rows of the weight that a warp works on, but on tensor cores, and what it loads at once.
 constexpr int kRows = 2, kAhead = 4;
 
-/// Steps of a row that are on their way to shared memory at once.
-constexpr int kStages = 8;
-
-/// One token by the rows of a warp, 16 bytes of each by a lane at a time. Each lane has a queue of
-/// its own, so that nobody waits for another.
-template <typename T, typename Out>
-__global__ void __launch_bounds__(32 * kWarps)
+/// One token by kBlockRows rows of the weight, whose elements the block's threads share out. As
+/// many blocks as kBlocks run on a multiprocessor: few registers are worth more than loads ahead.
+/// Measured on an H200: this shape reads short rows a tenth faster than warps with rows of their
+/// own.
+template <typename T, typename Out, int kBlockWarps, int kBlockRows, int kBlocks>
+__global__ void __launch_bounds__(32 * kBlockWarps, kBlocks)
     linear_one_token(const __grid_constant__ Linear<T, Out> call) {
-  constexpr int kN = kVectorSize<T>;
-  constexpr int64_t kStep = 32 * kN;
-  __shared__ uint4 queues[kStages][kRows][32 * kWarps];
-  const int lane = threadIdx.x % 32;
-  const int64_t row = (static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32) * kRows;
-  let_next_kernel_start();
-  const T* weights[kRows];
+  constexpr int kN = kVectorSize<T>, kThreads = 32 * kBlockWarps;
+  constexpr int kLine = 128 / sizeof(T);
+  __shared__ float shared[kBlockWarps][kBlockRows];
+  // The last block steps back to have whole rows; what it works out twice comes to the same.
+  const int64_t row = min(static_cast<int64_t>(blockIdx.x) * kBlockRows, call.outputs - kBlockRows);
+  const T* weights = call.weight + row * call.weight_stride + threadIdx.x * kN;
+  const T* const end = weights + (call.inputs - threadIdx.x * kN);  // of the first row
+  if (threadIdx.x * kN % kLine == 0 && weights < end)
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    weights[r] = call.weight + min(row + r, call.outputs - 1) * call.weight_stride;
-    fetch_row(weights[r], call.inputs, lane);
-  }
+    for (int r = 0; r < kBlockRows; ++r)
+      asm volatile("prefetch.global.L2 [%0];" ::"l"(weights + r * call.weight_stride));
   wait_for_previous_kernel();
 
-  const auto fetch = [&](int64_t i, int stage) {
+  float sums[kBlockRows] = {};
+  for (const T* input = call.input + threadIdx.x * kN; weights < end;
+       weights += kThreads * kN, input += kThreads * kN) {
+    Vector<T, kN> w[kBlockRows];
 #pragma unroll
-    for (int r = 0; r < kRows; ++r)
-      copy_async(shared_address(&queues[stage][r][threadIdx.x]),
-                 i < call.inputs ? weights[r] + i : call.weight, i < call.inputs);
-    commit_copies();
-  };
-  int64_t i = lane * kN;
+    for (int r = 0; r < kBlockRows; ++r) w[r] = load_once<kN>(weights + r * call.weight_stride);
+    const Vector<T, kN> x = load<kN>(input);
 #pragma unroll
-  for (int stage = 0; stage < kStages; ++stage) fetch(i + stage * kStep, stage);
-  float sums[kRows] = {};
-  for (int stage = 0; i < call.inputs; i += kStep, stage = (stage + 1) % kStages) {
-    const Vector<T, kN> x = load<kN>(call.input + i);
-    wait_for_copies<kStages - 1>();
+    for (int e = 0; e < kN; ++e)
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      const Vector<T, kN> w = load<kN>(reinterpret_cast<const T*>(&queues[stage][r][threadIdx.x]));
-#pragma unroll
-      for (int e = 0; e < kN; ++e) sums[r] += to_float(w[e]) * to_float(x[e]);
-    }
-    fetch(i + kStages * kStep, stage);
+      for (int r = 0; r < kBlockRows; ++r) sums[r] += to_float(w[r][e]) * to_float(x[e]);
   }
-  wait_for_copies<0>();
+  // Not before: blocks of the next kernel that wait would take the room of ones that read.
+  let_next_kernel_start();
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    float sum = sums[r];
-    for (int other = 16; other > 0; other /= 2) sum += __shfl_xor_sync(~0u, sum, other);
-    if (lane == 0 && row + r < call.outputs) call.out[row + r] = from_float<Out>(sum);
+  for (int r = 0; r < kBlockRows; ++r) {
+    for (int other = 16; other > 0; other /= 2) sums[r] += __shfl_xor_sync(~0u, sums[r], other);
+    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32][r] = sums[r];
   }
+  __syncthreads();
+  if (threadIdx.x >= kBlockRows) return;
+  float sum = 0.0f;
+#pragma unroll
+  for (int w = 0; w < kBlockWarps; ++w) sum += shared[w][threadIdx.x];
+  call.out[row + threadIdx.x] = from_float<Out>(sum);
 }
 
 /// kTokens tokens by the rows of a warp; kN elements are read at once.
@@ -233,12 +226,12 @@ __global__ void __launch_bounds__(32 * kWarps)
 /// Launches Kernel, whose blocks work on `rows` rows of the weight and `tokens` tokens each.
 template <auto Kernel, typename T, typename Out>
 void launch_linear(const DeviceCheck& check, const Launch& launch, Linear<T, Out> call,
-                   int64_t rows, int64_t tokens) {
+                   int64_t rows, int64_t tokens, int warps = kWarps) {
   call.token_groups = ceil_div(call.tokens, tokens);
   const int64_t blocks = ceil_div(call.outputs, rows) * call.token_groups;
   if (blocks > std::numeric_limits<int32_t>::max())
     check.fail("out", "fewer elements", text(call.tokens, " times ", call.outputs));
-  launch.overlapping<Kernel>(static_cast<unsigned>(blocks), 32 * kWarps, 0, call);
+  launch.overlapping<Kernel>(static_cast<unsigned>(blocks), 32 * warps, 0, call);
 }
 
 template <typename T, typename Out>
@@ -258,9 +251,13 @@ void run(const DeviceCheck& check, const Launch& launch, const Linear<T, Out>& c
   } else if (vectors && call.tokens > 1) {
     return launch_linear<linear_rows<T, Out, 4, kN>>(check, launch, call, kBlockRows, 4);
   }
-  if (vectors) {
-    launch.allow_shared<linear_one_token<T, Out>>(0);
-    launch_linear<linear_one_token<T, Out>>(check, launch, call, kBlockRows, 1);
+  // Short rows: all of them in one step of many warps. Long ones: more loads at once in each.
+  if (vectors && call.tokens == 1 && call.inputs <= 16 * 32 * kN && call.outputs >= 4) {
+    launch_linear<linear_one_token<T, Out, 16, 4, 3>>(check, launch, call, 4, 1, 16);
+  } else if (vectors && call.tokens == 1 && call.outputs >= 8) {
+    launch_linear<linear_one_token<T, Out, 8, 8, 5>>(check, launch, call, 8, 1, 8);
+  } else if (vectors) {
+    launch_linear<linear_rows<T, Out, 1, kN>>(check, launch, call, kBlockRows, 1);
   } else if (call.tokens > 1) {
     launch_linear<linear_rows<T, Out, 4, 1>>(check, launch, call, kBlockRows, 4);
   } else {

@@ -2,8 +2,8 @@
 //
 // …_and_mul: out = act(gate) * up; a row of input is [gate | up]. gelu_new, gelu_fast, gelu_quick:
 // out = act(input). Bound by memory: every element is read or written once, 16 bytes at a time
-// where the rows allow it, several of them under way per thread where there is enough for all
-// multiprocessors. float32 inside, one rounding at the end; every act is x / (1 + exp(-z)) but gelu
+// where the rows allow it, by a thread each: with several a thread fewer are under way (measured on
+// an H200). float32 inside, one rounding at the end; every act is x / (1 + exp(-z)) but gelu
 // itself, x Φ(x), whose Φ is taken from its tail, so that nothing cancels. Definitions: vLLM's
 // SiluAndMul, GeluAndMul, NewGELU, FastGELU, QuickGELU.
 
@@ -16,11 +16,6 @@ namespace {
 
 /// Threads of a block.
 constexpr unsigned kThreads = 256;
-/// Vectors of the output per thread where there is more to do than all threads can hold at once;
-/// gated ones read two for each.
-constexpr int kGatedUnroll = 2, kPlainUnroll = 4;
-/// Bytes of the output per multiprocessor from which on a thread does several vectors.
-constexpr int64_t kUnrolledBytes = 64 * 1024;
 
 /// exp(x), accurate to the last bits where the result is float32, else to more than 16 bits show.
 template <typename T>
@@ -93,45 +88,30 @@ struct Gelu {
   }
 };
 
-/// out = act(gate) * up where kGated, else act(input). Blocks are laid out by `tiles` with kUnroll
-/// vectors of N elements a thread, neighbours next to each other.
-template <typename Act, bool kGated, typename T, int N, int kUnroll>
+/// out = act(gate) * up where kGated, else act(input). Blocks are laid out by `tiles`, N elements a
+/// thread; kOnce: nobody reads the output soon.
+template <typename Act, bool kGated, typename T, int N, bool kOnce>
 __global__ void __launch_bounds__(kThreads)
     activation_kernel(T* out,          // [rows, width], rows out_stride apart; may be input itself
                       const T* input,  // [rows, width or 2 * width], rows input_stride apart
                       int64_t rows, int64_t width, int64_t out_stride, int64_t input_stride) {
   let_next_kernel_start();
   wait_for_previous_kernel();
-  const int64_t step = static_cast<int64_t>(blockDim.x) * N;
-  const int64_t first =
-      static_cast<int64_t>(blockIdx.x) * kUnroll * step + static_cast<int64_t>(threadIdx.x) * N;
-  for (int64_t row = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; row < rows;
-       row += static_cast<int64_t>(gridDim.y) * blockDim.y) {
-    const T* const from = input + row * input_stride + first;
-    T* const to = out + row * out_stride + first;
-    Vector<T, N> x[kUnroll], up[kGated ? kUnroll : 1];
+  for_each_item(rows, width / N, [=](int64_t row, int64_t item) {
+    const T* const from = input + row * input_stride + item * N;
+    const Vector<T, N> x = load_once<N>(from);
+    Vector<T, N> up;
+    if constexpr (kGated) up = load_once<N>(from + width);
+    Floats<N> result = to_floats(x);
 #pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-      if (first + u * step < width) {
-        x[u] = load_once<N>(from + u * step);
-        if constexpr (kGated) up[u] = load_once<N>(from + u * step + width);
-      }
+    for (int i = 0; i < N; ++i) result[i] = Act::template of<T>(result[i]);
+    if constexpr (kGated) {
+      const Floats<N> factors = to_floats(up);
+#pragma unroll
+      for (int i = 0; i < N; ++i) result[i] *= factors[i];
     }
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-      if (first + u * step < width) {
-        Floats<N> result = to_floats(x[u]);
-#pragma unroll
-        for (int i = 0; i < N; ++i) result[i] = Act::template of<T>(result[i]);
-        if constexpr (kGated) {
-          const Floats<N> factors = to_floats(up[u]);
-#pragma unroll
-          for (int i = 0; i < N; ++i) result[i] *= factors[i];
-        }
-        store(to + u * step, from_floats<T>(result));
-      }
-    }
-  }
+    store<N, kOnce>(out + row * out_stride + item * N, from_floats<T>(result));
+  });
 }
 
 /// The second and third act of every launcher here.
@@ -142,23 +122,22 @@ void run(const DeviceCheck& check, const ActivationCall& call) {
   const MutableView& out = call.out;
   const int64_t rows = call.out_rows.count, width = call.out_rows.width;
   const Launch launch(check);
-  const bool much =
-      rows * width * out.itemsize > kUnrolledBytes * multiprocessors(check, check.device());
   const bool vectors = is_vectorizable(out, call.out_rows) &&
                        is_vectorizable(in, call.input_rows, kGated ? width : 0);
+  const bool once = rows * width * out.itemsize >= kStoredOnceBytes;
   dispatch_floating(in.dtype, [&]<typename T>() {
-    const auto with = [&]<int N, int kUnroll>() {
-      const Tiles t = tiles(rows, ceil_div(width / N, kUnroll), kThreads);
-      launch.overlapping<activation_kernel<Act, kGated, T, N, kUnroll>>(
+    const auto with = [&]<int N, bool kOnce>() {
+      const Tiles t = tiles(rows, width / N, kThreads);
+      launch.overlapping<activation_kernel<Act, kGated, T, N, kOnce>>(
           t.grid, t.block, 0, out.as<T>(), in.as<T>(), rows, width, call.out_rows.stride,
           call.input_rows.stride);
     };
     if (!vectors)
-      with.template operator()<1, 1>();
-    else if (!much)
-      with.template operator()<kVectorSize<T>, 1>();
+      with.template operator()<1, false>();
+    else if (once)
+      with.template operator()<kVectorSize<T>, true>();
     else
-      with.template operator()<kVectorSize<T>, kGated ? kGatedUnroll : kPlainUnroll>();
+      with.template operator()<kVectorSize<T>, false>();
   });
 }
 

@@ -96,11 +96,27 @@ bool suits_vectors(const CheckedAttention& checked) {
          aligned(layout.value_head_stride);
 }
 
+/// Whether a chunk of the tensor cores' kernel is a block, of which bulk copies take all at once.
+bool suits_bulk_copies(const Launch& launch, const PagedLayout& layout) {
+  return layout.block_size == kChunk &&
+         launch.has_hopper_code<attend_tensor_cores<__half, 128, BulkQueue>>();
+}
+
+template <typename T, int kSize, template <typename, int> typename Queue>
+void launch_queue(const Launch& launch, const AttentionKernel& call, unsigned blocks) {
+  using Q = Queue<T, kSize>;
+  launch.allow_shared<attend_tensor_cores<T, kSize, Queue>>(Q::kShared);
+  launch.overlapping<attend_tensor_cores<T, kSize, Queue>>(blocks, 32 * Q::kWarps, Q::kShared,
+                                                           call);
+}
+
 template <typename T, int kSize>
-void launch_tensor_cores(const Launch& launch, const AttentionKernel& call, unsigned blocks) {
-  using B = TensorCoreBlock<kSize>;
-  launch.allow_shared<attend_tensor_cores<T, kSize>>(B::kShared);
-  launch.overlapping<attend_tensor_cores<T, kSize>>(blocks, 32 * B::kWarps, B::kShared, call);
+void launch_tensor_cores(const Launch& launch, const AttentionKernel& call, unsigned blocks,
+                         bool bulk) {
+  if (bulk)
+    launch_queue<T, kSize, BulkQueue>(launch, call, blocks);
+  else
+    launch_queue<T, kSize, CopyQueue>(launch, call, blocks);
 }
 
 template <typename T, int kHeads>
@@ -138,9 +154,12 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
   const Launch launch(check);
   // A block for each part, as many as run at once.
   const int64_t units = call.sequences * layout.heads * call.head_groups;
+  const bool bulk = tensor_cores && suits_bulk_copies(launch, layout);
   const int64_t at_once =
       multiprocessors(check, check.device()) *
-      (tensor_cores ? int64_t{TensorCoreBlock<128>::kBlocksPerMultiprocessor} : kAnyBlocks);
+      (bulk           ? int64_t{BulkQueue<__half, 128>::kBlocksPerMultiprocessor}
+       : tensor_cores ? int64_t{CopyQueue<__half, 128>::kBlocksPerMultiprocessor}
+                      : kAnyBlocks);
   int64_t parts = std::clamp<int64_t>(at_once / units, 1,
                                       std::max<int64_t>(1, call.longest / kLeastPartTokens));
   const int64_t rows = call.sequences * heads;
@@ -162,6 +181,7 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
     call.totals = call.maxima + rows * parts;
   }
   call.parts = static_cast<int>(parts);
+  call.first_blocks = static_cast<unsigned>(at_once);
 
   const int64_t blocks = units * parts;
   if (blocks > kMost)
@@ -171,11 +191,11 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
   dispatch_floating(checked.query.dtype, [&]<typename T>() {
     if constexpr (sizeof(T) == 2) {
       if (tensor_cores && size <= 64)
-        launch_tensor_cores<T, 64>(launch, call, grid);
+        launch_tensor_cores<T, 64>(launch, call, grid, bulk);
       else if (tensor_cores && size <= 128)
-        launch_tensor_cores<T, 128>(launch, call, grid);
+        launch_tensor_cores<T, 128>(launch, call, grid, bulk);
       else if (tensor_cores)
-        launch_tensor_cores<T, 256>(launch, call, grid);
+        launch_tensor_cores<T, 256>(launch, call, grid, bulk);
     }
     if (!tensor_cores && single)
       launch_any<T, 1>(launch, call, grid, suits_vectors(checked));

@@ -16,21 +16,23 @@ namespace vllm_ops::cuda {
 namespace {
 
 constexpr int kWarp = 32;
-constexpr unsigned kMaxThreads = 512;
+/// Threads of a block at most; of one that has a multiprocessor to itself, the second.
+constexpr int kMaxThreads = 512, kMostThreads = 1024;
 /// Vectors of a row that a thread holds at most.
 constexpr int kMostItems = 8;
 /// Up to so many vectors a thread, weights are loaded before the sum is known, beside the row.
 constexpr int kEarlyWeightItems = 2;
 /// Full blocks that a multiprocessor is to have room for, so that some rows load while others add
 /// up: a limit for the compiler's use of registers.
-template <bool kAdd, int kItems>
-constexpr int kResident = kItems <= 2                    ? 3
-                          : kAdd && kItems == kMostItems ? 1
-                                                         : 2;
+template <bool kAdd, int kItems, int kThreads>
+constexpr int kResident = kThreads > kMaxThreads        ? 1
+                          : kItems <= 2                 ? 3
+                          : kAdd&& kItems == kMostItems ? 1
+                                                        : 2;
 
 /// The sum of `x` over all threads of the block, for each of them. All have to call it.
 __device__ inline float block_sum(float x) {
-  __shared__ float partial[kMaxThreads / kWarp];
+  __shared__ float partial[kMostThreads / kWarp];
 #pragma unroll
   for (int offset = kWarp / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(~0u, x, offset);
   const unsigned warps = blockDim.x / kWarp, lane = threadIdx.x % kWarp;
@@ -80,11 +82,19 @@ struct NormArguments {
   const T* weight;  // [width]
   float epsilon;
   int64_t width, out_stride, input_stride, residual_stride;
+  bool once;  // nobody reads the results soon
+
+  __device__ void put(T* to, const Vector<T, kVectorSize<T>>& vector) const {
+    if (once)
+      store<kVectorSize<T>, true>(to, vector);
+    else
+      store(to, vector);
+  }
 };
 
 /// One block a row, of at most blockDim.x * kItems vectors.
-template <bool kAdd, typename T, int kItems>
-__global__ void __launch_bounds__(kMaxThreads, kResident<kAdd, kItems>)
+template <bool kAdd, typename T, int kItems, int kThreads>
+__global__ void __launch_bounds__(kThreads, kResident<kAdd, kItems, kThreads>)
     norm_kernel(const __grid_constant__ NormArguments<T> a) {
   let_next_kernel_start();
   wait_for_previous_kernel();
@@ -112,7 +122,7 @@ __global__ void __launch_bounds__(kMaxThreads, kResident<kAdd, kItems>)
     if (item < items) {
       if constexpr (kAdd) {
         add_rounded(x[k], added[k]);
-        store(a.residual + row * a.residual_stride + item * N, x[k]);
+        a.put(a.residual + row * a.residual_stride + item * N, x[k]);
       }
       sum = sum_of_squares(x[k], sum);
     }
@@ -124,9 +134,9 @@ __global__ void __launch_bounds__(kMaxThreads, kResident<kAdd, kItems>)
     const int item = first + k * step;
     if (item < items) {
       if constexpr (kEarly)
-        store(out + item * N, normalized(x[k], weight[k], scale));
+        a.put(out + item * N, normalized(x[k], weight[k], scale));
       else
-        store(out + item * N, normalized(x[k], load<N>(a.weight + item * N), scale));
+        a.put(out + item * N, normalized(x[k], load<N>(a.weight + item * N), scale));
     }
   }
 }
@@ -158,19 +168,23 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
 }
 
-/// Whole warps for `items` of work, at most kMaxThreads.
-unsigned threads_for(int64_t items) {
+/// Whole warps for `items` of work, at most `most` threads.
+unsigned threads_for(int64_t items, int64_t most = kMaxThreads) {
   return static_cast<unsigned>(
-      std::min<int64_t>(ceil_div(std::max<int64_t>(items, 1), kWarp) * kWarp, kMaxThreads));
+      std::min(ceil_div(std::max<int64_t>(items, 1), kWarp) * kWarp, most));
 }
 
 template <bool kAdd, typename T>
-void run(const Launch& launch, const NormArguments<T>& arguments, int64_t rows, bool vectors) {
+void run(const DeviceCheck& check, const Launch& launch, NormArguments<T> arguments, int64_t rows,
+         bool vectors) {
   constexpr int64_t kMostRows = 2147483647;  // of one grid
+  arguments.once = rows * arguments.width * static_cast<int64_t>(sizeof(T)) >= kStoredOnceBytes;
   const int64_t items = arguments.width / kVectorSize<T>;
-  const auto with_items = [&]<int kItems>(dim3 grid, const NormArguments<T>& part) {
-    launch.overlapping<norm_kernel<kAdd, T, kItems>>(
-        grid, dim3(threads_for(ceil_div(items, kItems))), 0, part);
+  const bool few = rows <= multiprocessors(check, check.device());
+  const auto with_items = [&]<int kItems, int kThreads = kMaxThreads>(
+      dim3 grid, const NormArguments<T>& part) {
+    launch.overlapping<norm_kernel<kAdd, T, kItems, kThreads>>(
+        grid, dim3(threads_for(ceil_div(items, kItems), kThreads)), 0, part);
   };
   for (int64_t row = 0; row < rows; row += kMostRows) {
     NormArguments<T> part = arguments;
@@ -179,7 +193,7 @@ void run(const Launch& launch, const NormArguments<T>& arguments, int64_t rows, 
     if constexpr (kAdd) part.residual += row * part.residual_stride;
     const dim3 grid(static_cast<unsigned>(std::min(rows - row, kMostRows)));
     // Rows of 4096 in 16 bits are one block of 256 threads with two vectors each, of 14336 one of
-    // 448 with four.
+    // 448 with four, or, where a row has a multiprocessor to itself, of 896 with two.
     const int64_t most = kMaxThreads;
     if (!vectors || items > kMostItems * most)
       launch.overlapping<any_norm_kernel<kAdd, T>>(grid, dim3(threads_for(ceil_div(part.width, 4))),
@@ -188,6 +202,8 @@ void run(const Launch& launch, const NormArguments<T>& arguments, int64_t rows, 
       with_items.template operator()<1>(grid, part);
     else if (items <= 2 * most)
       with_items.template operator()<2>(grid, part);
+    else if (few && items <= 2 * kMostThreads)
+      with_items.template operator()<2, kMostThreads>(grid, part);
     else if (items <= 4 * most)
       with_items.template operator()<4>(grid, part);
     else
@@ -209,9 +225,9 @@ void rms_norm(Tensor& out, const Tensor& input, const Tensor& weight, double eps
   const bool vectors =
       is_vectorizable(in, in_rows) && is_vectorizable(o, out_rows) && is_aligned(w.data);
   dispatch_floating(in.dtype, [&]<typename T>() {
-    run<false, T>(launch,
+    run<false, T>(check, launch,
                   {o.as<T>(), in.as<T>(), nullptr, w.as<T>(), static_cast<float>(epsilon),
-                   in_rows.width, out_rows.stride, in_rows.stride, 0},
+                   in_rows.width, out_rows.stride, in_rows.stride, 0, false},
                   in_rows.count, vectors);
   });
 }
@@ -229,9 +245,9 @@ void fused_add_rms_norm(Tensor& input, Tensor& residual, const Tensor& weight, d
   const bool vectors =
       is_vectorizable(in, in_rows) && is_vectorizable(res, res_rows) && is_aligned(w.data);
   dispatch_floating(in.dtype, [&]<typename T>() {
-    run<true, T>(launch,
+    run<true, T>(check, launch,
                  {in.as<T>(), in.as<T>(), res.as<T>(), w.as<T>(), static_cast<float>(epsilon),
-                  in_rows.width, in_rows.stride, in_rows.stride, res_rows.stride},
+                  in_rows.width, in_rows.stride, in_rows.stride, res_rows.stride, false},
                  in_rows.count, vectors);
   });
 }

@@ -4,8 +4,8 @@
 // Pair i is (i, i + rot_dim / 2) in neox order, (2i, 2i + 1) in GPT-J's. A row of the cache is the
 // cosines, then the sines, of one position; batched_rotary_embedding adds an offset to the
 // position. Bound by memory: a thread turns the same pairs of several heads of a token, 16 bytes at
-// a time, by cosines and sines that it loads once. float32 inside, one rounding at the end.
-// Definition: vLLM's RotaryEmbedding (Su et al., RoFormer, 2021).
+// a time, and loads them beside the position, cosines and sines. float32 inside, one rounding at
+// the end. Definition: vLLM's RotaryEmbedding (Su et al., RoFormer, 2021).
 //
 // Looking at positions would mean to wait for the device: a token whose row is not in the cache
 // stays as it is.
@@ -33,10 +33,11 @@ struct Neox {
   Vector<T, N> x, y;
 
   __device__ void read(const T* head, int64_t pair, int64_t half) {
-    x = load<N>(head + pair), y = load<N>(head + half + pair);
+    x = load_once<N>(head + pair), y = load_once<N>(head + half + pair);
   }
+  template <bool kOnce>
   __device__ void write(T* head, int64_t pair, int64_t half) const {
-    store(head + pair, x), store(head + half + pair, y);
+    store<N, kOnce>(head + pair, x), store<N, kOnce>(head + half + pair, y);
   }
   __device__ void turn(const Floats<kPairs>& cos, const Floats<kPairs>& sin) {
     Floats<N> a = to_floats(x), b = to_floats(y);
@@ -58,11 +59,12 @@ struct GptJ {
 
   __device__ void read(const T* head, int64_t pair, int64_t) {
 #pragma unroll
-    for (int p = 0; p < kParts; ++p) part[p] = load<N>(head + 2 * pair + p * N);
+    for (int p = 0; p < kParts; ++p) part[p] = load_once<N>(head + 2 * pair + p * N);
   }
+  template <bool kOnce>
   __device__ void write(T* head, int64_t pair, int64_t) const {
 #pragma unroll
-    for (int p = 0; p < kParts; ++p) store(head + 2 * pair + p * N, part[p]);
+    for (int p = 0; p < kParts; ++p) store<N, kOnce>(head + 2 * pair + p * N, part[p]);
   }
   __device__ void turn(const Floats<kPairs>& cos, const Floats<kPairs>& sin) {
     Floats<N> numbers[kParts];
@@ -106,6 +108,7 @@ struct RotaryArguments {
   const int64_t* offsets;    // [tokens], or null
   const T* cache;            // [rows, rot_dim]
   int64_t query_stride, key_stride, query_heads, key_heads, head_size, rot_dim, rows;
+  bool once;  // nobody reads query and key soon
 };
 
 /// A block does one token (blockIdx.x): threadIdx.x goes through the pairs of a head, y through the
@@ -122,9 +125,10 @@ __global__ void __launch_bounds__(kThreads)
     row =
         static_cast<int64_t>(static_cast<uint64_t>(row) + static_cast<uint64_t>(a.offsets[token]));
   }
-  if (row < 0 || row >= a.rows) return;
+  // No branch: heads are loaded while the position is still on its way.
+  const bool known = row >= 0 && row < a.rows;
   const int64_t half = a.rot_dim / 2;
-  const T* const angles = a.cache + row * a.rot_dim;
+  const T* const angles = a.cache + (known ? row : 0) * a.rot_dim;
   T* const query = a.query + token * a.query_stride;
   T* const key = a.key + token * a.key_stride;
   const int64_t heads = a.query_heads + a.key_heads;
@@ -135,8 +139,6 @@ __global__ void __launch_bounds__(kThreads)
   };
   for (int64_t pair = static_cast<int64_t>(threadIdx.x) * Pairs::kPairs; pair < half;
        pair += static_cast<int64_t>(blockDim.x) * Pairs::kPairs) {
-    const auto cos = read_floats<Pairs::kPairs>(angles + pair);
-    const auto sin = read_floats<Pairs::kPairs>(angles + half + pair);
     for (int64_t first = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; first < heads;
          first += kHeads * step) {
       // All loads before the first store, which the compiler would not let them pass.
@@ -144,11 +146,17 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int h = 0; h < kHeads; ++h)
         if (first + h * step < heads) pairs[h].read(head_at(first + h * step), pair, half);
+      const auto cos = read_floats<Pairs::kPairs>(angles + pair);
+      const auto sin = read_floats<Pairs::kPairs>(angles + half + pair);
 #pragma unroll
       for (int h = 0; h < kHeads; ++h) {
-        if (first + h * step < heads) {
+        if (known && first + h * step < heads) {
           pairs[h].turn(cos, sin);
-          pairs[h].write(head_at(first + h * step), pair, half);
+          T* const head = head_at(first + h * step);
+          if (a.once)
+            pairs[h].template write<true>(head, pair, half);
+          else
+            pairs[h].template write<false>(head, pair, half);
         }
       }
     }
@@ -170,20 +178,24 @@ template <typename T, typename Pairs, int kHeads>
 void launch_rotary(const Launch& launch, const RotaryCall& call, const int64_t* offsets) {
   constexpr int64_t kMostTokens = 2147483647, kMostY = 65535;  // of one grid
   const int64_t x = std::min(ceil_div(call.rot_dim / 2, Pairs::kPairs), kThreads);
-  const int64_t y = std::min(ceil_div(call.heads(), kHeads), kThreads / x);
+  // Rows of threads, shared out evenly over the blocks of a token.
+  const int64_t groups = ceil_div(call.heads(), kHeads), most = kThreads / x;
+  const int64_t y = ceil_div(groups, ceil_div(groups, most));
   const dim3 block(static_cast<unsigned>(x), static_cast<unsigned>(y));
-  RotaryArguments<T> part{call.query.as<T>(),
-                          call.key.as<T>(),
-                          call.positions.as<int64_t>(),
-                          offsets,
-                          call.cache.as<T>(),
-                          call.query_heads.token_stride,
-                          call.key_heads.token_stride,
-                          call.query_heads.heads,
-                          call.key_heads.heads,
-                          call.head_size,
-                          call.rot_dim,
-                          call.cache.size(0)};
+  RotaryArguments<T> part{
+      call.query.as<T>(),
+      call.key.as<T>(),
+      call.positions.as<int64_t>(),
+      offsets,
+      call.cache.as<T>(),
+      call.query_heads.token_stride,
+      call.key_heads.token_stride,
+      call.query_heads.heads,
+      call.key_heads.heads,
+      call.head_size,
+      call.rot_dim,
+      call.cache.size(0),
+      call.tokens() * call.heads() * call.head_size * call.query.itemsize >= kStoredOnceBytes};
   for (int64_t token = 0; token < call.tokens(); token += kMostTokens) {
     const int64_t count = std::min(call.tokens() - token, kMostTokens);
     const dim3 grid(static_cast<unsigned>(count),
@@ -198,7 +210,8 @@ void launch_rotary(const Launch& launch, const RotaryCall& call, const int64_t* 
 
 /// The second and third act of both launchers. `offsets` is null or one for each token.
 void turn(const DeviceCheck& check, const RotaryCall& call, const int64_t* offsets) {
-  if (call.tokens() == 0 || call.heads() == 0 || call.rot_dim == 0) return;
+  if (call.tokens() == 0 || call.heads() == 0 || call.rot_dim == 0 || call.cache.size(0) == 0)
+    return;
   const Launch launch(check);
   const bool vectors = is_vectorizable(call);
   const bool much = call.tokens() > kUnrolledTokens * multiprocessors(check, check.device());

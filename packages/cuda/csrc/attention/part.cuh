@@ -31,11 +31,12 @@ struct HeadSparsity {
 
 /// A call as the kernels get it.
 struct AttentionKernel : PagedAttentionCall {
-  HeadSparsity sparse;  // stride 0: all keys
-  uint32_t block_size;  // of the cache; no sequence is longer than the largest number here
-  int group_heads;      // query heads of a KV head
-  int head_groups;      // blocks that share them
-  int parts;            // of each sequence
+  HeadSparsity sparse;    // stride 0: all keys
+  uint32_t block_size;    // of the cache; no sequence is longer than the largest number here
+  int group_heads;        // query heads of a KV head
+  int head_groups;        // blocks that share them
+  int parts;              // of each sequence
+  unsigned first_blocks;  // that run at once
   // Of the parts, where there are several:
   float* sums;    // [sequences, heads, parts, head_size], weighted values
   float* maxima;  // [sequences, heads, parts], largest logit; -inf without keys

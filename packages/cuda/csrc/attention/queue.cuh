@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How chunks of 16 tokens' keys and values come to the warps of attend_tensor_cores: each warp has
+// a queue of its own in shared memory, of kStages chunks. Two kinds of queue:
+//   CopyQueue: every lane copies 16 bytes at a time (cp.async), from blocks of any multiple of 8
+//     tokens. Keys [kSize / 8 pieces, 16 tokens, 8 elements], values [2 halves, kSize elements, 8
+//     tokens].
+//   BulkQueue: one lane copies a block of 16 tokens whole (cp.async.bulk), keys and values as they
+//     lie in the cache: [size / 8, 16, 8] and [size, 16]. Fewer instructions beside the arithmetic
+//     and room for more on its way: measured on an H200, it is what reaches the memory's rate.
+// Rows of 16 bytes either way, which is what ldmatrix reads.
+#pragma once
+
+#include <vllm_ops/copy_bulk.cuh>
+
+#include "part.cuh"
+
+namespace vllm_ops::cuda {
+
+/// Tokens that are worked on together.
+constexpr int kChunk = 16;
+
+/// Where the chunks of one block of threads come from.
+template <typename T>
+struct ChunkSource {
+  const AttentionKernel& call;
+  const int32_t* table;  // of the sequence
+  const T *keys, *values;
+  int last_chunk, length;
+
+  __device__ ChunkSource(const AttentionKernel& call, const Work& work)
+      : call(call),
+        table(call.block_tables + work.sequence * call.block_table_stride),
+        keys(static_cast<const T*>(call.key_cache) + work.kv_head * call.layout.key_head_stride),
+        values(static_cast<const T*>(call.value_cache) +
+               work.kv_head * call.layout.value_head_stride),
+        last_chunk(work.begin < work.end ? static_cast<int>(ceil_div(work.end, kChunk)) : 0),
+        length(work.length) {}
+
+  __device__ const T* keys_of(int64_t block) const {
+    return keys + block * call.layout.key_block_stride;
+  }
+  __device__ const T* values_of(int64_t block) const {
+    return values + block * call.layout.value_block_stride;
+  }
+};
+
+template <typename T, int kSize>
+class CopyQueue {
+ public:
+  static constexpr int kWarps = kSize <= 128 ? 4 : 2, kStages = kSize <= 64 ? 4 : 2;
+  static constexpr int kBlocksPerMultiprocessor = 3;
+  static constexpr int kBytes = kChunk * kSize * 2;  // a chunk of keys, or of values
+  static constexpr int kShared = kWarps * kStages * 2 * kBytes;
+
+  __device__ CopyQueue(const ChunkSource<T>& source, unsigned char* memory, int warp, int lane)
+      : source_(source),
+        lane_(lane),
+        queue_(shared_address(memory) + static_cast<uint32_t>(warp * kStages * 2 * kBytes)) {}
+
+  /// Fetches a warp's first chunks into the L2 cache: a lane takes a line of each, 8 tokens by 8
+  /// elements of keys, or 64 values.
+  __device__ static void fetch_ahead(const ChunkSource<T>& source, int first_chunk, int lane) {
+    const PagedLayout& layout = source.call.layout;
+    Slot slots[kStages];
+#pragma unroll
+    for (int i = 0; i < kStages; ++i) {
+      const int token = (first_chunk + i * kWarps) * kChunk + lane % 2 * 8;
+      const bool inside = first_chunk + i * kWarps < source.last_chunk && token < source.length;
+      slots[i] = inside ? slot_of(source.call, source.table, token) : Slot{-1, 0};
+    }
+#pragma unroll
+    for (int i = 0; i < kStages; ++i) {
+      if (!exists(source.call, slots[i].block)) continue;
+      const int64_t place = slots[i].place, rows = layout.block_size;
+      const T* const keys = source.keys_of(slots[i].block) + place * 8;
+      const T* const values =
+          source.values_of(slots[i].block) + max(place - lane % 2 * 8, int64_t{0});
+      for (int line = lane; line < layout.head_size / 4; line += 32) {
+        fetch_line(keys + line / 2 * rows * 8);
+        fetch_line(values + static_cast<int64_t>(line) * 4 * rows);
+      }
+    }
+  }
+
+  /// Half a chunk is 8 tokens of one block. A lane copies keys of token lane % 16, and values of
+  /// half lane % 2.
+  __device__ void look_up(int chunk) {
+    const auto find = [&](int half) {
+      const int first = chunk * kChunk + half * 8;
+      inside_ = chunk < source_.last_chunk && first < source_.length;
+      const Slot slot = inside_ ? slot_of(source_.call, source_.table, first) : Slot{-1, 0};
+      return Half{slot, inside_};
+    };
+    next_keys_ = find(lane_ % 16 / 8);
+    next_values_ = find(lane_ % 2);
+  }
+
+  __device__ void fetch_keys(int stage) {
+    const bool there = present(next_keys_);
+    const int64_t size = source_.call.layout.head_size, rows = source_.call.layout.block_size;
+    const T* const from = there
+                              ? source_.keys_of(next_keys_.slot.block) +
+                                    (next_keys_.slot.place + lane_ % 8) * 8 + lane_ / 16 * rows * 8
+                              : source_.keys;
+#pragma unroll
+    for (int i = 0; i < kSize / 16; ++i) {
+      const bool piece = there && (2 * i + lane_ / 16) * 8 < size;
+      copy_async(key_stage(stage) + i * 512 + lane_ * 16,
+                 piece ? from + i * 2 * rows * 8 : source_.keys, piece);
+    }
+    commit_copies();
+  }
+  __device__ void fetch_values(int stage) {
+    const bool there = present(next_values_);
+    const int64_t size = source_.call.layout.head_size, rows = source_.call.layout.block_size;
+    const T* const from = there ? source_.values_of(next_values_.slot.block) + lane_ / 2 * rows +
+                                      next_values_.slot.place
+                                : source_.values;
+    const uint32_t to = value_stage(stage) + lane_ % 2 * (kBytes / 2) + lane_ / 2 * 16;
+#pragma unroll
+    for (int i = 0; i < kSize / 16; ++i) {
+      const bool element = there && i * 16 + lane_ / 2 < size;
+      copy_async(to + i * 256, element ? from + i * 16 * rows : source_.values, element);
+    }
+    commit_copies();
+  }
+
+  /// Two groups of copies for each stage are under way, the one that is waited for the oldest.
+  __device__ void wait_for_keys(int) { wait<2 * kStages - 1>(); }
+  __device__ void wait_for_values(int) { wait<2 * kStages - 1>(); }
+  __device__ void wait_for_all() { wait<0>(); }
+  /// To be called behind the last stage.
+  __device__ void next_round() {}
+
+  /// This lane's row of the four matrices of keys, or values, that elements 16 i … 16 i + 15 are
+  /// in.
+  __device__ uint32_t keys(int stage, int i) const {
+    return key_stage(stage) + i * 512 + lane_ * 16;
+  }
+  __device__ uint32_t values(int stage, int i) const {
+    return value_stage(stage) + lane_ / 16 * (kBytes / 2) + i * 256 + lane_ % 16 * 16;
+  }
+
+  /// Whether a block that was wanted does not exist.
+  __device__ bool missing() const { return missing_; }
+
+ private:
+  struct Half {
+    Slot slot;
+    bool inside;
+  };
+
+  __device__ bool present(const Half& half) {
+    const bool there = half.inside && exists(source_.call, half.slot.block);
+    missing_ |= half.inside && !there;
+    return there;
+  }
+  template <int kPending>
+  __device__ void wait() {
+    wait_for_copies<kPending>();
+    __syncwarp();
+  }
+  __device__ uint32_t key_stage(int stage) const { return queue_ + stage * 2 * kBytes; }
+  __device__ uint32_t value_stage(int stage) const { return queue_ + (stage * 2 + 1) * kBytes; }
+
+  const ChunkSource<T>& source_;
+  int lane_;
+  uint32_t queue_;
+  Half next_keys_, next_values_;
+  bool inside_ = false, missing_ = false;
+};
+
+template <typename T, int kSize>
+class BulkQueue {
+ public:
+  static constexpr int kWarps = kSize <= 128 ? 4 : 2, kStages = kSize <= 64 ? 6 : 3;
+  static constexpr int kBlocksPerMultiprocessor = 2;
+  static constexpr int kBytes = kChunk * kSize * 2;  // room for a chunk of keys, or of values
+  static constexpr int kBarriers = kWarps * kStages * 2 * 8;
+  static constexpr int kShared = kWarps * kStages * 2 * kBytes + kBarriers;
+
+  __device__ BulkQueue(const ChunkSource<T>& source, unsigned char* memory, int warp, int lane)
+      : source_(source),
+        lane_(lane),
+        bytes_(static_cast<uint32_t>(source.call.layout.head_size) * kChunk * 2),
+        queue_(shared_address(memory) + static_cast<uint32_t>(warp * kStages * 2 * kBytes)),
+        barriers_(shared_address(memory) +
+                  static_cast<uint32_t>(kWarps * kStages * 2 * kBytes + warp * kStages * 2 * 8)) {
+    // Behind smaller heads: what is multiplied by no query must be numbers.
+    for (int stage = 0; stage < kStages; ++stage)
+      for (uint32_t at = bytes_ + lane * 16; at < kBytes; at += 32 * 16)
+        *reinterpret_cast<uint4*>(memory + warp * kStages * 2 * kBytes + stage * 2 * kBytes + at) =
+            uint4{0, 0, 0, 0};
+    if (lane < 2 * kStages) init_barrier(barriers_ + lane * 8);
+    if (lane < 2 * kStages) publish_barriers();
+    __syncwarp();
+  }
+
+  /// Fetches a warp's first chunks into the L2 cache.
+  __device__ static void fetch_ahead(const ChunkSource<T>& source, int first_chunk, int lane) {
+    const int chunk = first_chunk + lane * kWarps;
+    if (lane >= kStages || chunk >= source.last_chunk) return;
+    const int block = __ldcg(source.table + chunk);
+    if (!exists(source.call, block)) return;
+    const auto bytes = static_cast<uint32_t>(source.call.layout.head_size) * kChunk * 2;
+    fetch_bulk(source.keys_of(block), bytes);
+    fetch_bulk(source.values_of(block), bytes);
+  }
+
+  /// A chunk is a block.
+  __device__ void look_up(int chunk) {
+    inside_ = chunk < source_.last_chunk;
+    block_ = inside_ ? __ldcg(source_.table + chunk) : -1;
+  }
+
+  __device__ void fetch_keys(int stage) { fetch(stage * 2, source_.keys_of(block_)); }
+  __device__ void fetch_values(int stage) { fetch(stage * 2 + 1, source_.values_of(block_)); }
+
+  __device__ void wait_for_keys(int stage) { wait_for_barrier(barrier(stage * 2), parity_); }
+  __device__ void wait_for_values(int stage) { wait_for_barrier(barrier(stage * 2 + 1), parity_); }
+  /// Nothing is under way that was not waited for.
+  __device__ void wait_for_all() {}
+  __device__ void next_round() { parity_ ^= 1; }
+
+  __device__ uint32_t keys(int stage, int i) const {
+    return place(stage * 2) + i * 512 + lane_ * 16;
+  }
+  __device__ uint32_t values(int stage, int i) const {
+    return place(stage * 2 + 1) + (i * 16 + lane_ % 16) * 32 + lane_ / 16 * 16;
+  }
+  __device__ bool missing() const { return missing_; }
+
+ private:
+  __device__ void fetch(int at, const T* from) {
+    const bool there = inside_ && exists(source_.call, block_);
+    missing_ |= inside_ && !there;
+    if (lane_ != 0 || !inside_) return;
+    arrive_expecting(barrier(at), there ? bytes_ : 0);
+    if (there) copy_bulk(place(at), from, bytes_, barrier(at));
+  }
+  __device__ uint32_t place(int at) const { return queue_ + at * kBytes; }
+  __device__ uint32_t barrier(int at) const { return barriers_ + at * 8; }
+
+  const ChunkSource<T>& source_;
+  int lane_;
+  uint32_t bytes_, queue_, barriers_, parity_ = 0;
+  int block_ = -1;
+  bool inside_ = false, missing_ = false;
+};
+
+}  // namespace vllm_ops::cuda

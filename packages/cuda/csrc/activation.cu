@@ -16,6 +16,8 @@ namespace {
 
 /// Threads of a block.
 constexpr unsigned kThreads = 256;
+/// Rows of a launch: what the grid's y has room for.
+constexpr int64_t kMostRows = 65535;
 
 /// exp(x), accurate to the last bits where the result is float32, else to more than 16 bits show.
 template <typename T>
@@ -89,29 +91,31 @@ struct Gelu {
 };
 
 /// out = act(gate) * up where kGated, else act(input). Blocks are laid out by `tiles`, N elements a
-/// thread; kOnce: nobody reads the output soon.
+/// thread; kOnce: nobody reads the output soon. At most kMostRows rows: loops over more than the
+/// grid holds cost a twentieth of the speed.
 template <typename Act, bool kGated, typename T, int N, bool kOnce>
 __global__ void __launch_bounds__(kThreads)
     activation_kernel(T* out,          // [rows, width], rows out_stride apart; may be input itself
                       const T* input,  // [rows, width or 2 * width], rows input_stride apart
-                      int64_t rows, int64_t width, int64_t out_stride, int64_t input_stride) {
+                      int rows, int64_t width, int64_t out_stride, int64_t input_stride) {
   let_next_kernel_start();
   wait_for_previous_kernel();
-  for_each_item(rows, width / N, [=](int64_t row, int64_t item) {
-    const T* const from = input + row * input_stride + item * N;
-    const Vector<T, N> x = load_once<N>(from);
-    Vector<T, N> up;
-    if constexpr (kGated) up = load_once<N>(from + width);
-    Floats<N> result = to_floats(x);
+  const int row = static_cast<int>(blockIdx.y * blockDim.y + threadIdx.y);
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * N;
+  if (row >= rows || first >= width) return;
+  const T* const from = input + row * input_stride + first;
+  const Vector<T, N> x = load_once<N>(from);
+  Vector<T, N> up;
+  if constexpr (kGated) up = load_once<N>(from + width);
+  Floats<N> result = to_floats(x);
 #pragma unroll
-    for (int i = 0; i < N; ++i) result[i] = Act::template of<T>(result[i]);
-    if constexpr (kGated) {
-      const Floats<N> factors = to_floats(up);
+  for (int i = 0; i < N; ++i) result[i] = Act::template of<T>(result[i]);
+  if constexpr (kGated) {
+    const Floats<N> factors = to_floats(up);
 #pragma unroll
-      for (int i = 0; i < N; ++i) result[i] *= factors[i];
-    }
-    store<N, kOnce>(out + row * out_stride + item * N, from_floats<T>(result));
-  });
+    for (int i = 0; i < N; ++i) result[i] *= factors[i];
+  }
+  store<N, kOnce>(out + row * out_stride + first, from_floats<T>(result));
 }
 
 /// The second and third act of every launcher here.
@@ -127,10 +131,14 @@ void run(const DeviceCheck& check, const ActivationCall& call) {
   const bool once = rows * width * out.itemsize >= kStoredOnceBytes;
   dispatch_floating(in.dtype, [&]<typename T>() {
     const auto with = [&]<int N, bool kOnce>() {
-      const Tiles t = tiles(rows, width / N, kThreads);
-      launch.overlapping<activation_kernel<Act, kGated, T, N, kOnce>>(
-          t.grid, t.block, 0, out.as<T>(), in.as<T>(), rows, width, call.out_rows.stride,
-          call.input_rows.stride);
+      const int64_t out_stride = call.out_rows.stride, in_stride = call.input_rows.stride;
+      for (int64_t row = 0; row < rows; row += kMostRows) {
+        const int64_t part = std::min(rows - row, kMostRows);
+        const Tiles t = tiles(part, width / N, kThreads);
+        launch.overlapping<activation_kernel<Act, kGated, T, N, kOnce>>(
+            t.grid, t.block, 0, out.as<T>() + row * out_stride, in.as<T>() + row * in_stride,
+            static_cast<int>(part), width, out_stride, in_stride);
+      }
     };
     if (!vectors)
       with.template operator()<1, false>();

@@ -4,9 +4,9 @@
 // over a paged cache (Kwon et al., 2023), with ALiBi (Press et al., 2021) and block sparsity. Both
 // ops run the same kernels: attend_tensor_cores for 16-bit elements in aligned blocks of 8 or more
 // tokens, attend_any for everything else. Few sequences are cut into parts, so that every
-// multiprocessor has work, and combine_parts puts those together; the parts' results are float32,
-// in v1 in memory of torch's allocator, in v2 in the caller's. float32 inside, one rounding at the
-// end.
+// multiprocessor has work, which clusters of blocks put together, or combine_parts; its input is
+// float32, in v2 in the caller's memory if that has room, else in memory of torch's allocator.
+// float32 inside, one rounding at the end.
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <vllm_ops/kernel.h>
@@ -28,6 +28,9 @@ namespace {
 constexpr int64_t kLeastPartTokens = kPartStep;
 /// Blocks of attend_any that a multiprocessor is given at once.
 constexpr int64_t kAnyBlocks = 8;
+/// Tokens of a part up to which a cluster for a whole sequence is faster than several and another
+/// kernel for their results. Measured on an H200.
+constexpr int64_t kWholePartTokens = 512;
 /// Query heads that attend_any works on together.
 constexpr int kAnyHeads = 4;
 
@@ -75,6 +78,18 @@ class PartMemory {
   Tensor tensor_;
 };
 
+/// Room for float32 in v2's tmp_out, whose elements may have 16 bits and begin at any of them.
+struct Room {
+  explicit Room(const MutableView& view) {
+    const auto from = reinterpret_cast<uintptr_t>(view.data);
+    const uintptr_t aligned = ceil_div(from, sizeof(float)) * sizeof(float);
+    begin = reinterpret_cast<float*>(aligned);
+    floats = static_cast<int64_t>(from + view.span() - aligned) / int64_t{sizeof(float)};
+  }
+  float* begin;
+  int64_t floats;
+};
+
 /// Whether the tensor cores' kernel can read the caches: whole pieces, and runs of 8 tokens, each
 /// at a multiple of 16 bytes.
 bool suits_tensor_cores(const CheckedAttention& checked) {
@@ -96,18 +111,21 @@ bool suits_vectors(const CheckedAttention& checked) {
          aligned(layout.value_head_stride);
 }
 
+/// Stands for all kernels with bulk copies, which take as much of a multiprocessor each.
+constexpr auto kAnyBulk = attend_tensor_cores<__half, 128, BulkQueue>;
+
 /// Whether a chunk of the tensor cores' kernel is a block, of which bulk copies take all at once.
 bool suits_bulk_copies(const Launch& launch, const PagedLayout& layout) {
-  return layout.block_size == kChunk &&
-         launch.has_hopper_code<attend_tensor_cores<__half, 128, BulkQueue>>();
+  return layout.block_size == kChunk && launch.has_hopper_code<kAnyBulk>();
 }
 
 template <typename T, int kSize, template <typename, int> typename Queue>
 void launch_queue(const Launch& launch, const AttentionKernel& call, unsigned blocks) {
   using Q = Queue<T, kSize>;
-  launch.allow_shared<attend_tensor_cores<T, kSize, Queue>>(Q::kShared);
-  launch.overlapping<attend_tensor_cores<T, kSize, Queue>>(blocks, 32 * Q::kWarps, Q::kShared,
-                                                           call);
+  constexpr auto kKernel = attend_tensor_cores<T, kSize, Queue>;
+  launch.allow_shared<kKernel>(Q::kShared);
+  if (call.cluster > 1) launch.allow_large_clusters<kKernel>();
+  launch.in_clusters<kKernel>(call.cluster, blocks, 32 * Q::kWarps, Q::kShared, call);
 }
 
 template <typename T, int kSize>
@@ -126,6 +144,30 @@ void launch_any(const Launch& launch, const AttentionKernel& call, unsigned bloc
     launch.overlapping<attend_any<T, kHeads, kVectorSize<T>>>(blocks, kTile, shared, call);
   else
     launch.overlapping<attend_any<T, kHeads, 1>>(blocks, kTile, shared, call);
+}
+
+/// Into how many parts `units` of work are cut, so that each multiprocessor has some, and how many
+/// of them a cluster puts together.
+struct Split {
+  int64_t parts = 1, cluster = 1;
+  int64_t partials() const { return parts / cluster; }
+};
+
+Split split(const Launch& launch, int64_t units, int64_t at_once, int64_t longest, bool bulk) {
+  const int64_t parts =
+      std::clamp<int64_t>(at_once / units, 1, std::max<int64_t>(1, longest / kLeastPartTokens));
+  if (!bulk) return {.parts = parts};
+  using Q = BulkQueue<__half, 128>;
+  launch.allow_shared<kAnyBulk>(Q::kShared);
+  const auto clusters = [&](int64_t size) {
+    return launch.clusters_at_once<kAnyBulk>(static_cast<int>(size), 32 * Q::kWarps, Q::kShared);
+  };
+  int64_t cluster = std::min<int64_t>(parts, kLargestCluster);
+  while (cluster > 1 && clusters(cluster) < units) --cluster;
+  // Several clusters for a part of the rest of the device take another kernel.
+  const int64_t several = std::min(parts / cluster, clusters(cluster) / units);
+  const bool worth = several > 1 && longest / cluster > kWholePartTokens;
+  return {.parts = cluster * (worth ? several : 1), .cluster = cluster};
 }
 
 /// What both ops do once their arguments have been checked. `scratch` is v2's.
@@ -160,30 +202,26 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
       (bulk           ? int64_t{BulkQueue<__half, 128>::kBlocksPerMultiprocessor}
        : tensor_cores ? int64_t{CopyQueue<__half, 128>::kBlocksPerMultiprocessor}
                       : kAnyBlocks);
-  int64_t parts = std::clamp<int64_t>(at_once / units, 1,
-                                      std::max<int64_t>(1, call.longest / kLeastPartTokens));
-  const int64_t rows = call.sequences * heads;
+  const Split cut = split(launch, units, at_once, call.longest, bulk);
+  const int64_t rows = call.sequences * heads, partials = cut.partials();
   std::optional<PartMemory> memory;
-  if (parts > 1 && scratch != nullptr) {
-    // 16-bit partial results have room for half as many in float32.
-    const auto begin = reinterpret_cast<uintptr_t>(scratch->tmp_out.data);
-    const uintptr_t aligned = (begin + sizeof(float) - 1) / sizeof(float) * sizeof(float);
-    const auto room = static_cast<int64_t>(begin + scratch->tmp_out.span() - aligned) /
-                      static_cast<int64_t>(sizeof(float));
-    parts = std::clamp<int64_t>(std::min(room / (rows * size), scratch->partitions), 1, parts);
-    call.sums = reinterpret_cast<float*>(aligned);
+  if (partials > 1 && scratch != nullptr && scratch->partitions >= partials &&
+      Room(scratch->tmp_out).floats >= rows * partials * size) {
+    call.sums = Room(scratch->tmp_out).begin;
     call.maxima = scratch->max_logits.as<float>();
     call.totals = scratch->exp_sums.as<float>();
-  } else if (parts > 1) {
-    memory.emplace(check, rows * parts * (size + 2));
+  } else if (partials > 1) {
+    memory.emplace(check, rows * partials * (size + 2));
     call.sums = memory->data();
-    call.maxima = call.sums + rows * parts * size;
-    call.totals = call.maxima + rows * parts;
+    call.maxima = call.sums + rows * partials * size;
+    call.totals = call.maxima + rows * partials;
   }
-  call.parts = static_cast<int>(parts);
+  call.parts = static_cast<int>(cut.parts);
+  call.cluster = static_cast<int>(cut.cluster);
+  call.partials = static_cast<int>(partials);
   call.first_blocks = static_cast<unsigned>(at_once);
 
-  const int64_t blocks = units * parts;
+  const int64_t blocks = units * cut.parts;
   if (blocks > kMost)
     check.fail("query", text("at most ", kMost, " sequences times heads"),
                text("shape ", checked.query.shape()));
@@ -201,10 +239,10 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
       launch_any<T, 1>(launch, call, grid, suits_vectors(checked));
     else if (!tensor_cores)
       launch_any<T, kAnyHeads>(launch, call, grid, suits_vectors(checked));
-    if (parts > 1)
+    if (partials > 1)
       launch.overlapping<combine_parts<T>>(static_cast<unsigned>(rows),
                                            dim3(kCombineThreads, kCombineRows),
-                                           parts * sizeof(float), call);
+                                           partials * sizeof(float), call);
   });
 }
 

@@ -4,8 +4,9 @@
 // block slot / block_size. A key lies in pieces of 16 bytes, neighbouring tokens side by side; a
 // value lies across, one element of every token of the block in a row. Tiles of tokens therefore
 // pass through shared memory: read along a token, written across the tokens, which mostly have
-// neighbouring slots. reshape_and_cache_flash: a token's heads lie side by side, a copy of rows.
-// Bits are copied as they are. Definition: vLLM's (Kwon et al., PagedAttention, 2023).
+// neighbouring slots, so that 16 bytes of a value's row are written at once.
+// reshape_and_cache_flash: a token's heads lie side by side, a copy of rows. Bits are copied as
+// they are. Definition: vLLM's (Kwon et al., PagedAttention, 2023).
 //
 // Looking at slots would mean to wait for the device: those outside the cache are skipped.
 
@@ -34,6 +35,19 @@ __device__ inline Place place_of(int64_t slot, int64_t block_size) {
   return {slot / block_size, slot % block_size};
 }
 
+/// Writes an element; once: nobody reads it soon.
+template <typename V>
+__device__ inline void put(void* to, const V& value, bool once) {
+  if constexpr (sizeof(V) == kVectorBytes) {
+    if (once)
+      store_bits_once(to, value);
+    else
+      store_bits(to, value);
+  } else {
+    *static_cast<V*>(to) = value;
+  }
+}
+
 /// 16 bytes of keys or values, in registers.
 union Piece {
   uint4 whole;
@@ -59,9 +73,9 @@ __device__ inline Piece read_piece(const E* from) {
   return piece;
 }
 template <bool kAligned, typename E>
-__device__ inline void write_piece(E* to, const Piece& piece) {
+__device__ inline void write_piece(E* to, const Piece& piece, bool once) {
   if constexpr (kAligned) {
-    store_bits(to, piece.whole);
+    put(to, piece.whole, once);
   } else {
 #pragma unroll
     for (int i = 0; i < kPiece / static_cast<int>(sizeof(E)); ++i) {
@@ -83,10 +97,12 @@ struct PagedArguments {
   const int64_t* slots;  // [tokens]
   int64_t tokens, key_stride, value_stride;
   PagedLayout layout;
+  bool once;        // nobody reads the cache soon
+  bool value_runs;  // 16 bytes of a value's row, beginning at a multiple of them, are of one block
 };
 
-/// A block moves the tile of kTileTokens tokens (blockIdx.x) and kTileBytes of one head
-/// (blockIdx.y).
+/// A block moves tiles of kTileTokens tokens (blockIdx.y) and kTileBytes of one head (blockIdx.x):
+/// blocks that run at once read, and write, what lies next to each other.
 template <bool kAligned, typename E>
 __global__ void __launch_bounds__(kThreads)
     paged_kernel(const __grid_constant__ PagedArguments<E> a) {
@@ -99,21 +115,28 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ uint4 keys[kTileTokens * kKeyPitch];
   __shared__ uint32_t values[kTileTokens * kValuePitch];
   __shared__ int64_t places[2][kTileTokens];  // block, position; block -1 of a token to skip
+  __shared__ unsigned neighbours;             // tokens whose slot follows on those of their run
+  // Tokens of a run, whose elements are 16 bytes of a value's row, and runs of a block of 16.
+  constexpr int kRun = kPiece / sizeof(E), kRuns = 16 / kRun;
 
-  const int64_t first_token = static_cast<int64_t>(blockIdx.x) * kTileTokens;
-  const int tokens =
-      static_cast<int>(min(static_cast<int64_t>(kTileTokens), a.tokens - first_token));
   const int64_t chunks = (a.layout.head_size + kElements - 1) / kElements;
-  for (int64_t part = blockIdx.y; part < a.layout.heads * chunks; part += gridDim.y) {
-    const int64_t head = part / chunks, first_element = part % chunks * kElements;
-    const int pieces = static_cast<int>(
-        min(static_cast<int64_t>(kPieces), (a.layout.head_size - first_element) / x));
-
-    if (static_cast<int>(threadIdx.x) < tokens) {
-      const int64_t slot = a.slots[first_token + threadIdx.x];
+  const int64_t head = blockIdx.x / chunks, first_element = blockIdx.x % chunks * kElements;
+  const int pieces = static_cast<int>(
+      min(static_cast<int64_t>(kPieces), (a.layout.head_size - first_element) / x));
+  for (int64_t first_token = static_cast<int64_t>(blockIdx.y) * kTileTokens; first_token < a.tokens;
+       first_token += static_cast<int64_t>(gridDim.y) * kTileTokens) {
+    const int tokens =
+        static_cast<int>(min(static_cast<int64_t>(kTileTokens), a.tokens - first_token));
+    if (threadIdx.x < kTileTokens) {
+      const int token = threadIdx.x, first = token / kRun * kRun;
+      const int64_t slot = token < tokens ? a.slots[first_token + token] : -1;
       const bool kept = slot >= 0 && slot < a.layout.blocks * a.layout.block_size;
       const Place place = kept ? place_of(slot, a.layout.block_size) : Place{-1, 0};
-      places[0][threadIdx.x] = place.block, places[1][threadIdx.x] = place.position;
+      places[0][token] = place.block, places[1][token] = place.position;
+      const int64_t run = __shfl_sync(~0u, slot, first);
+      const bool follows = a.value_runs && kept && run % kRun == 0 && slot == run + token - first;
+      const unsigned all = __ballot_sync(~0u, follows);
+      if (token == 0) neighbours = all;
     }
     const int64_t offset = head * a.layout.head_size + first_element;
 #pragma unroll
@@ -144,17 +167,35 @@ __global__ void __launch_bounds__(kThreads)
         if (piece < pieces) {
           Piece k;
           k.whole = keys[token * kKeyPitch + piece];
-          write_piece<kAligned>(key_block + piece * x * a.layout.block_size, k);
+          write_piece<kAligned>(key_block + piece * x * a.layout.block_size, k, a.once);
         }
       }
-      E* const value_block = a.value_cache + block * a.layout.value_block_stride +
-                             head * a.layout.value_head_stride +
-                             first_element * a.layout.block_size + position;
-      const E* const row = reinterpret_cast<const E*>(values + token * kValuePitch);
-#pragma unroll 4
-      for (int d = warp; d < pieces * x; d += kWarps) value_block[d * a.layout.block_size] = row[d];
     }
-    __syncthreads();  // before the next part overwrites the tile
+    const int elements = pieces * x;
+    for (int i = threadIdx.x; i < kTileTokens / kRun * elements; i += kThreads) {
+      const int run = (i / (kRuns * elements) * kRuns + i % kRuns) * kRun, d = i / kRuns % elements;
+      const auto element = [&](int t) {
+        return reinterpret_cast<const E*>(values + (run + t) * kValuePitch)[d];
+      };
+      const auto to = [&](int t) {
+        return a.value_cache + places[0][run + t] * a.layout.value_block_stride +
+               head * a.layout.value_head_stride + (first_element + d) * a.layout.block_size +
+               places[1][run + t];
+      };
+      constexpr unsigned kAll = (1u << kRun) - 1;
+      if ((neighbours >> run & kAll) == kAll) {
+        E piece[kRun];
+#pragma unroll
+        for (int t = 0; t < kRun; ++t) piece[t] = element(t);
+        uint4 bits;
+        memcpy(&bits, piece, sizeof(bits));
+        put(to(0), bits, a.once);
+      } else {
+        for (int t = 0; t < kRun; ++t)
+          if (places[0][run + t] >= 0) *to(t) = element(t);
+      }
+    }
+    __syncthreads();  // before the next tokens overwrite the tile
   }
 }
 
@@ -162,40 +203,24 @@ __global__ void __launch_bounds__(kThreads)
 template <typename V>
 __global__ void __launch_bounds__(kThreads)
     flash_kernel(const __grid_constant__ FlashWrite a, const int64_t* slots, int64_t tokens,
-                 int64_t items) {
+                 int64_t items, bool once) {
   let_next_kernel_start();
   wait_for_previous_kernel();
-  constexpr int kUnroll = 2;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t token = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; token < tokens;
-       token += static_cast<int64_t>(gridDim.y) * blockDim.y) {
+  for_each_item(tokens, items, [&](int64_t token, int64_t item) {
     const int64_t slot = slots[token];
-    if (slot < 0 || slot >= a.blocks * a.block_size) continue;
-    const Place place = place_of(slot, a.block_size);
     const auto from = [&](const FlashCopy& part) {
-      return reinterpret_cast<const V*>(part.rows + token * part.row_stride);
+      return __ldcs(reinterpret_cast<const V*>(part.rows + token * part.row_stride) + item);
     };
+    const V k = from(a.key), v = from(a.value);
+    if (slot < 0 || slot >= a.blocks * a.block_size) return;
+    const Place place = place_of(slot, a.block_size);
     const auto to = [&](const FlashCopy& part) {
       return reinterpret_cast<V*>(part.cache + place.block * part.block_stride +
-                                  place.position * part.slot_stride);
+                                  place.position * part.slot_stride) +
+             item;
     };
-    const V *const keys = from(a.key), *const values = from(a.value);
-    V *const key_slot = to(a.key), *const value_slot = to(a.value);
-    for (int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; first < items;
-         first += kUnroll * step) {
-      V k[kUnroll], v[kUnroll];
-#pragma unroll
-      for (int u = 0; u < kUnroll; ++u) {
-        const int64_t item = first + u * step;
-        if (item < items) k[u] = __ldcs(keys + item), v[u] = __ldcs(values + item);
-      }
-#pragma unroll
-      for (int u = 0; u < kUnroll; ++u) {
-        const int64_t item = first + u * step;
-        if (item < items) key_slot[item] = k[u], value_slot[item] = v[u];
-      }
-    }
-  }
+    put(to(a.key), k, once), put(to(a.value), v, once);
+  });
 }
 
 /// Whether everything that makes an address is a multiple of 16 bytes.
@@ -228,11 +253,22 @@ void reshape_and_cache(const Tensor& key, const Tensor& value, Tensor& key_cache
   const auto run = [&]<typename E>() {
     constexpr int64_t kTileElements = kTileBytes / sizeof(E), kMostY = 65535;
     const int64_t parts = layout.heads * ceil_div(layout.head_size, kTileElements);
-    const dim3 grid(static_cast<unsigned>(ceil_div(tokens, kTileTokens)),
-                    static_cast<unsigned>(std::min(parts, kMostY)));
-    const PagedArguments<E> arguments{k.as<E>(),     v.as<E>(),           kc.as<E>(),
-                                      vc.as<E>(),    slots.as<int64_t>(), tokens,
-                                      k_rows.stride, v_rows.stride,       layout};
+    const dim3 grid(static_cast<unsigned>(parts),
+                    static_cast<unsigned>(std::min(ceil_div(tokens, kTileTokens), kMostY)));
+    const bool value_runs =
+        are_aligned(address_of(vc.data), layout.block_size * size, layout.value_block_stride * size,
+                    layout.value_head_stride * size);
+    const PagedArguments<E> arguments{k.as<E>(),
+                                      v.as<E>(),
+                                      kc.as<E>(),
+                                      vc.as<E>(),
+                                      slots.as<int64_t>(),
+                                      tokens,
+                                      k_rows.stride,
+                                      v_rows.stride,
+                                      layout,
+                                      2 * k.numel() * size >= kStoredOnceBytes,
+                                      value_runs};
     if (aligned)
       launch.overlapping<paged_kernel<true, E>>(grid, dim3(kThreads), 0, arguments);
     else
@@ -260,9 +296,9 @@ void reshape_and_cache_flash(const Tensor& key, const Tensor& value, Tensor& key
   const Launch launch(check);
   const auto run = [&]<typename V>() {
     const int64_t items = write.row_bytes / static_cast<int64_t>(sizeof(V));
-    const Tiles t = tiles(k.size(0), ceil_div(items, 2), kThreads);
+    const Tiles t = tiles(k.size(0), items, kThreads);
     launch.overlapping<flash_kernel<V>>(t.grid, t.block, 0, write, slots.as<int64_t>(), k.size(0),
-                                        items);
+                                        items, 2 * k.numel() * k.itemsize >= kStoredOnceBytes);
   };
   const auto copy_aligned = [](const FlashCopy& part) {
     return are_aligned(address_of(part.rows), address_of(part.cache), part.row_stride,

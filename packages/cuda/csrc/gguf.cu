@@ -4,8 +4,9 @@
 // its type has one, a minimum m: w = d q + m, or d (q - 2^(bits-1)) without. A K block of 256 has d
 // for the scales of its 8 or 16 groups: w = d scale q - dmin min. A thread makes 8 neighbouring
 // elements, whose bits lie at the same place of 8 neighbouring bytes, and writes them at once;
-// float32 inside, one rounding. Blocks may begin at any byte. Definition: ggml's quantization
-// formats (llama.cpp), as in GGUF's specification.
+// float32 inside, one rounding. Blocks may begin at any byte: a tile of them passes through shared
+// memory, 16 bytes at a time where they are aligned, and is read from there by words. Definition:
+// ggml's quantization formats (llama.cpp), as in GGUF's specification.
 
 #include <torch/csrc/stable/ops.h>
 #include <vllm_ops/ggml.h>
@@ -21,9 +22,33 @@ namespace {
 /// Elements that a thread makes; a divisor of every group's size.
 constexpr int kRun = 8;
 
+/// Blocks lie in shared memory at a multiple of 16 bytes; all that they consist of has an even
+/// place.
 __device__ inline float half_at(const uint8_t* p) {
-  return __half2float(__ushort_as_half(static_cast<uint16_t>(p[0] | p[1] << 8)));
+  return __half2float(__ushort_as_half(*reinterpret_cast<const uint16_t*>(p)));
 }
+
+/// Eight neighbouring bytes, read by words of kAlign bytes.
+template <int kAlign>
+class Bytes {
+ public:
+  __device__ explicit Bytes(const uint8_t* p) {
+    if constexpr (kAlign % 4 == 0) {
+      words_[0] = reinterpret_cast<const uint32_t*>(p)[0];
+      words_[1] = reinterpret_cast<const uint32_t*>(p)[1];
+    } else {
+      const auto* const halves = reinterpret_cast<const uint16_t*>(p);
+      words_[0] = halves[0] | static_cast<uint32_t>(halves[1]) << 16;
+      words_[1] = halves[2] | static_cast<uint32_t>(halves[3]) << 16;
+    }
+  }
+  __device__ int operator[](int i) const {
+    return static_cast<int>(words_[i / 4] >> i % 4 * 8 & 255);
+  }
+
+ private:
+  uint32_t words_[2];
+};
 
 /// Element i … i + 7 of one block, i being a multiple of 8.
 template <GgmlType Type>
@@ -34,9 +59,9 @@ struct Block<GgmlType::Q4_0> {
   static constexpr int kElements = 32, kBytes = 18;
   static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
     const float d = half_at(b);
+    const Bytes<kBytes> q(b + 2 + i % 16);
 #pragma unroll
-    for (int j = 0; j < kRun; ++j)
-      w[j] = d * static_cast<float>((b[2 + i % 16 + j] >> i / 16 * 4 & 15) - 8);
+    for (int j = 0; j < kRun; ++j) w[j] = d * static_cast<float>((q[j] >> i / 16 * 4 & 15) - 8);
   }
 };
 
@@ -45,20 +70,20 @@ struct Block<GgmlType::Q4_1> {
   static constexpr int kElements = 32, kBytes = 20;
   static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
     const float d = half_at(b), m = half_at(b + 2);
+    const Bytes<kBytes> q(b + 4 + i % 16);
 #pragma unroll
-    for (int j = 0; j < kRun; ++j)
-      w[j] = d * static_cast<float>(b[4 + i % 16 + j] >> i / 16 * 4 & 15) + m;
+    for (int j = 0; j < kRun; ++j) w[j] = d * static_cast<float>(q[j] >> i / 16 * 4 & 15) + m;
   }
 };
 
-/// Bit i of `high` is the fifth bit of element i.
+/// Bit i of `high` is the fifth bit of element i; `q` are the 8 bytes of the others.
+template <int kAlign>
 __device__ inline void unpack_q5(float (&w)[kRun], float d, float m, const uint8_t* high,
-                                 const uint8_t* q, int i) {
+                                 const Bytes<kAlign>& q, int i) {
+  const int fifth = high[i / 8];
 #pragma unroll
   for (int j = 0; j < kRun; ++j)
-    w[j] =
-        d * static_cast<float>((q[i % 16 + j] >> i / 16 * 4 & 15) | (high[i / 8] >> j & 1) << 4) +
-        m;
+    w[j] = d * static_cast<float>((q[j] >> i / 16 * 4 & 15) | (fifth >> j & 1) << 4) + m;
 }
 
 template <>
@@ -66,7 +91,7 @@ struct Block<GgmlType::Q5_0> {
   static constexpr int kElements = 32, kBytes = 22;
   static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
     const float d = half_at(b);
-    unpack_q5(w, d, -16.0f * d, b + 2, b + 6, i);
+    unpack_q5(w, d, -16.0f * d, b + 2, Bytes<kBytes>(b + 6 + i % 16), i);
   }
 };
 
@@ -74,7 +99,7 @@ template <>
 struct Block<GgmlType::Q5_1> {
   static constexpr int kElements = 32, kBytes = 24;
   static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
-    unpack_q5(w, half_at(b), half_at(b + 2), b + 4, b + 8, i);
+    unpack_q5(w, half_at(b), half_at(b + 2), b + 4, Bytes<kBytes>(b + 8 + i % 16), i);
   }
 };
 
@@ -83,8 +108,9 @@ struct Block<GgmlType::Q8_0> {
   static constexpr int kElements = 32, kBytes = 34;
   static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
     const float d = half_at(b);
+    const Bytes<kBytes> q(b + 2 + i);
 #pragma unroll
-    for (int j = 0; j < kRun; ++j) w[j] = d * static_cast<float>(static_cast<int8_t>(b[2 + i + j]));
+    for (int j = 0; j < kRun; ++j) w[j] = d * static_cast<float>(static_cast<int8_t>(q[j]));
   }
 };
 
@@ -96,7 +122,7 @@ struct Block<GgmlType::Q2_K> {
     const uint8_t packed = b[i / 16];
     const float scale = half_at(b + 80) * static_cast<float>(packed & 15),
                 min = half_at(b + 82) * static_cast<float>(packed >> 4);
-    const uint8_t* const q = b + 16 + i / 128 * 32 + i % 32;
+    const Bytes<kBytes> q(b + 16 + i / 128 * 32 + i % 32);
 #pragma unroll
     for (int j = 0; j < kRun; ++j)
       w[j] = scale * static_cast<float>(q[j] >> i % 128 / 32 * 2 & 3) - min;
@@ -114,7 +140,7 @@ struct Block<GgmlType::Q3_K> {
     const int low = group < 8 ? scales[group] & 15 : scales[group - 8] >> 4;
     const int top = scales[8 + group % 4] >> (group / 4 * 2) & 3;
     const float scale = half_at(b + 108) * static_cast<float>((low | top << 4) - 32);
-    const uint8_t *const q = b + 32 + i / 128 * 32 + i % 32, *const high = b + i % 32;
+    const Bytes<kBytes> q(b + 32 + i / 128 * 32 + i % 32), high(b + i % 32);
 #pragma unroll
     for (int j = 0; j < kRun; ++j)
       w[j] = scale *
@@ -140,7 +166,7 @@ struct Block<GgmlType::Q4_K> {
   static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
     float scale = half_at(b), min = half_at(b + 2);
     scale_and_min(b + 4, i / 32, scale, min);
-    const uint8_t* const q = b + 16 + i / 64 * 32 + i % 32;
+    const Bytes<kBytes> q(b + 16 + i / 64 * 32 + i % 32);
 #pragma unroll
     for (int j = 0; j < kRun; ++j)
       w[j] = scale * static_cast<float>(q[j] >> i / 32 % 2 * 4 & 15) - min;
@@ -155,7 +181,7 @@ struct Block<GgmlType::Q5_K> {
     float scale = half_at(b), min = half_at(b + 2);
     const int group = i / 32;
     scale_and_min(b + 4, group, scale, min);
-    const uint8_t *const high = b + 16 + i % 32, *const q = b + 48 + i / 64 * 32 + i % 32;
+    const Bytes<kBytes> high(b + 16 + i % 32), q(b + 48 + i / 64 * 32 + i % 32);
 #pragma unroll
     for (int j = 0; j < kRun; ++j)
       w[j] =
@@ -171,8 +197,8 @@ struct Block<GgmlType::Q6_K> {
   static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
     const int half = i / 128, run = i % 128 / 32;
     const float scale = half_at(b + 208) * static_cast<float>(static_cast<int8_t>(b[192 + i / 16]));
-    const uint8_t* const nibbles = b + 64 * half + run % 2 * 32 + i % 32;
-    const uint8_t* const pairs = b + 128 + 32 * half + i % 32;
+    const Bytes<kBytes> nibbles(b + 64 * half + run % 2 * 32 + i % 32);
+    const Bytes<kBytes> pairs(b + 128 + 32 * half + i % 32);
 #pragma unroll
     for (int j = 0; j < kRun; ++j)
       w[j] = scale * static_cast<float>(
@@ -180,25 +206,54 @@ struct Block<GgmlType::Q6_K> {
   }
 };
 
+/// Threads of a block, and runs that each of them makes of a tile: enough to be read at once.
+constexpr int kThreads = 256, kThreadRuns = 4;
+
 template <typename T, typename B>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(kThreads)
     unpack_blocks(T* __restrict__ out,                 // [count, elements of a block]
                   const uint8_t* __restrict__ blocks,  // [count, bytes of a block]
-                  int64_t count) {
-  for_each_item(1, count * (B::kElements / kRun), [=](int64_t, int64_t item) {
-    constexpr int kRuns = B::kElements / kRun;
-    float w[kRun];
-    B::unpack(w, blocks + item / kRuns * B::kBytes, static_cast<int>(item % kRuns) * kRun);
-    T* const to = out + item * kRun;
-    constexpr int kN = kVectorSize<T>;
+                  int64_t count, bool once) {
+  constexpr int kRuns = B::kElements / kRun;             // of a block
+  constexpr int kTile = kThreadRuns * kThreads / kRuns;  // blocks
+  constexpr int kTileBytes = kTile * B::kBytes, kN = kVectorSize<T>;
+  static_assert(kTileBytes % kVectorBytes == 0);
+  __shared__ __align__(16) uint8_t tile[kTileBytes];
+  let_next_kernel_start();
+  wait_for_previous_kernel();
+  for (int64_t first = blockIdx.x * int64_t{kTile}; first < count;
+       first += gridDim.x * int64_t{kTile}) {
+    const uint8_t* const from = blocks + first * B::kBytes;
+    const int there = static_cast<int>(min(int64_t{kTile}, count - first));
+    if (there == kTile && reinterpret_cast<uintptr_t>(from) % kVectorBytes == 0) {
 #pragma unroll
-    for (int i = 0; i < kRun; i += kN) {
-      Vector<T, kN> v;
-#pragma unroll
-      for (int j = 0; j < kN; ++j) v[j] = from_float<T>(w[i + j]);
-      store(to + i, v);
+      for (int i = threadIdx.x; i < kTileBytes / kVectorBytes; i += kThreads)
+        reinterpret_cast<uint4*>(tile)[i] = __ldcs(reinterpret_cast<const uint4*>(from) + i);
+    } else {
+      for (int i = threadIdx.x; i < there * B::kBytes; i += kThreads) tile[i] = from[i];
     }
-  });
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < kThreadRuns; ++r) {
+      const int run = r * kThreads + threadIdx.x, block = run / kRuns;
+      if (block >= there) break;
+      float w[kRun];
+      B::unpack(w, tile + block * B::kBytes, run % kRuns * kRun);
+      T* const to = out + first * B::kElements + run * kRun;
+#pragma unroll
+      for (int i = 0; i < kRun; i += kN) {
+        Floats<kN> floats;
+#pragma unroll
+        for (int j = 0; j < kN; ++j) floats[j] = w[i + j];
+        const Vector<T, kN> vector = from_floats<T>(floats);
+        if (once)
+          store<kN, true>(to + i, vector);
+        else
+          store(to + i, vector);
+      }
+    }
+    __syncthreads();  // before the next tile
+  }
 }
 
 /// Elements of a floating-point type S that begin at any byte.
@@ -217,22 +272,28 @@ __global__ void __launch_bounds__(256)
 
 template <typename T, GgmlType... Types>
 void unpack(const Launch& launch, T* out, const uint8_t* blocks, GgmlType type, int64_t count) {
-  const auto run = [&](auto kernel, int64_t items) {
-    const Tiles t = tiles(1, items);
+  const auto convert = [&](auto kernel) {
+    const Tiles t = tiles(1, count);
     launch(kernel, t.grid, t.block, out, blocks, count);
   };
   switch (type) {
     case GgmlType::F32:
-      return run(convert_elements<T, float>, count);
+      return convert(convert_elements<T, float>);
     case GgmlType::F16:
-      return run(convert_elements<T, __half>, count);
+      return convert(convert_elements<T, __half>);
     case GgmlType::BF16:
-      return run(convert_elements<T, __nv_bfloat16>, count);
+      return convert(convert_elements<T, __nv_bfloat16>);
     default:
       const auto unpack_if = [&](auto constant) {
         constexpr GgmlType kType = decltype(constant)::value;
-        if (type == kType)
-          run(unpack_blocks<T, Block<kType>>, count * (Block<kType>::kElements / kRun));
+        if (type != kType) return;
+        using B = Block<kType>;
+        constexpr int64_t kMostBlocks = 2147483647;  // of a grid
+        const int64_t threads = count * (B::kElements / kRun);
+        const int64_t tiles = ceil_div(threads, int64_t{kThreadRuns} * kThreads);
+        launch.overlapping<unpack_blocks<T, B>>(
+            static_cast<unsigned>(std::min(tiles, kMostBlocks)), kThreads, 0, out, blocks, count,
+            threads * kRun * static_cast<int64_t>(sizeof(T)) >= kStoredOnceBytes);
       };
       (unpack_if(std::integral_constant<GgmlType, Types>{}), ...);
   }

@@ -3,8 +3,8 @@
 // rotary_embedding: each pair (x, y) of a head becomes (x cos - y sin, y cos + x sin), in place.
 // Pair i is (i, i + rot_dim / 2) in neox order, (2i, 2i + 1) in GPT-J's. A row of the cache is the
 // cosines, then the sines, of one position; batched_rotary_embedding adds an offset to the
-// position. Bound by memory: a thread turns the same pairs of several heads of a token, 16 bytes at
-// a time, and loads them beside the position, cosines and sines. float32 inside, one rounding at
+// position. Bound by memory: a thread turns a few pairs of one head, 16 bytes at a time, and loads
+// them beside the position, cosines and sines. float32 inside, one rounding at
 // the end. Definition: vLLM's RotaryEmbedding (Su et al., RoFormer, 2021).
 //
 // Looking at positions would mean to wait for the device: a token whose row is not in the cache
@@ -18,10 +18,6 @@ namespace vllm_ops::cuda {
 namespace {
 
 constexpr int64_t kThreads = 256;
-/// Heads per thread where there are more tokens than multiprocessors can hold at once.
-constexpr int kUnroll = 2;
-/// Tokens per multiprocessor from which on a thread turns several heads.
-constexpr int64_t kUnrolledTokens = 4;
 
 /// Elements of a head that one thread turns at once, as pairs of vectors x and y.
 ///
@@ -113,7 +109,7 @@ struct RotaryArguments {
 
 /// A block does one token (blockIdx.x): threadIdx.x goes through the pairs of a head, y through the
 /// heads of query and key.
-template <typename T, typename Pairs, int kHeads>
+template <typename T, typename Pairs>
 __global__ void __launch_bounds__(kThreads)
     rotary_kernel(const __grid_constant__ RotaryArguments<T> a) {
   let_next_kernel_start();
@@ -132,33 +128,23 @@ __global__ void __launch_bounds__(kThreads)
   T* const query = a.query + token * a.query_stride;
   T* const key = a.key + token * a.key_stride;
   const int64_t heads = a.query_heads + a.key_heads;
-  const int64_t step = static_cast<int64_t>(gridDim.y) * blockDim.y;
   const auto head_at = [&](int64_t head) {
     return head < a.query_heads ? query + head * a.head_size
                                 : key + (head - a.query_heads) * a.head_size;
   };
   for (int64_t pair = static_cast<int64_t>(threadIdx.x) * Pairs::kPairs; pair < half;
        pair += static_cast<int64_t>(blockDim.x) * Pairs::kPairs) {
-    for (int64_t first = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; first < heads;
-         first += kHeads * step) {
-      // All loads before the first store, which the compiler would not let them pass.
-      Pairs pairs[kHeads];
-#pragma unroll
-      for (int h = 0; h < kHeads; ++h)
-        if (first + h * step < heads) pairs[h].read(head_at(first + h * step), pair, half);
-      const auto cos = read_floats<Pairs::kPairs>(angles + pair);
-      const auto sin = read_floats<Pairs::kPairs>(angles + half + pair);
-#pragma unroll
-      for (int h = 0; h < kHeads; ++h) {
-        if (known && first + h * step < heads) {
-          pairs[h].turn(cos, sin);
-          T* const head = head_at(first + h * step);
-          if (a.once)
-            pairs[h].template write<true>(head, pair, half);
-          else
-            pairs[h].template write<false>(head, pair, half);
-        }
-      }
+    for (int64_t at = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; at < heads;
+         at += static_cast<int64_t>(gridDim.y) * blockDim.y) {
+      T* const head = head_at(at);
+      Pairs pairs;
+      pairs.read(head, pair, half);
+      pairs.turn(read_floats<Pairs::kPairs>(angles + pair),
+                 read_floats<Pairs::kPairs>(angles + half + pair));
+      if (known && a.once)
+        pairs.template write<true>(head, pair, half);
+      else if (known)
+        pairs.template write<false>(head, pair, half);
     }
   }
 }
@@ -174,13 +160,12 @@ bool is_vectorizable(const RotaryCall& call) {
 }
 
 /// Turns all heads, in grids that a launch allows.
-template <typename T, typename Pairs, int kHeads>
+template <typename T, typename Pairs>
 void launch_rotary(const Launch& launch, const RotaryCall& call, const int64_t* offsets) {
   constexpr int64_t kMostTokens = 2147483647, kMostY = 65535;  // of one grid
   const int64_t x = std::min(ceil_div(call.rot_dim / 2, Pairs::kPairs), kThreads);
   // Rows of threads, shared out evenly over the blocks of a token.
-  const int64_t groups = ceil_div(call.heads(), kHeads), most = kThreads / x;
-  const int64_t y = ceil_div(groups, ceil_div(groups, most));
+  const int64_t y = ceil_div(call.heads(), ceil_div(call.heads(), kThreads / x));
   const dim3 block(static_cast<unsigned>(x), static_cast<unsigned>(y));
   RotaryArguments<T> part{
       call.query.as<T>(),
@@ -199,8 +184,8 @@ void launch_rotary(const Launch& launch, const RotaryCall& call, const int64_t* 
   for (int64_t token = 0; token < call.tokens(); token += kMostTokens) {
     const int64_t count = std::min(call.tokens() - token, kMostTokens);
     const dim3 grid(static_cast<unsigned>(count),
-                    static_cast<unsigned>(std::min(ceil_div(call.heads(), y * kHeads), kMostY)));
-    launch.overlapping<rotary_kernel<T, Pairs, kHeads>>(grid, block, 0, part);
+                    static_cast<unsigned>(std::min(ceil_div(call.heads(), y), kMostY)));
+    launch.overlapping<rotary_kernel<T, Pairs>>(grid, block, 0, part);
     part.query += count * part.query_stride;
     part.key += count * part.key_stride;
     part.positions += count;
@@ -214,16 +199,12 @@ void turn(const DeviceCheck& check, const RotaryCall& call, const int64_t* offse
     return;
   const Launch launch(check);
   const bool vectors = is_vectorizable(call);
-  const bool much = call.tokens() > kUnrolledTokens * multiprocessors(check, check.device());
   dispatch_floating(call.query.dtype, [&]<typename T>() {
     const auto in_order = [&]<template <typename, int> typename Order>() {
-      constexpr int N = kVectorSize<T>;
-      if (!vectors)
-        launch_rotary<T, Order<T, 1>, 1>(launch, call, offsets);
-      else if (!much)
-        launch_rotary<T, Order<T, N>, 1>(launch, call, offsets);
+      if (vectors)
+        launch_rotary<T, Order<T, kVectorSize<T>>>(launch, call, offsets);
       else
-        launch_rotary<T, Order<T, N>, kUnroll>(launch, call, offsets);
+        launch_rotary<T, Order<T, 1>>(launch, call, offsets);
     };
     if (call.is_neox)
       in_order.template operator()<Neox>();

@@ -53,10 +53,14 @@ class CopyQueue {
   static constexpr int kBytes = kChunk * kSize * 2;  // a chunk of keys, or of values
   static constexpr int kShared = kWarps * kStages * 2 * kBytes;
 
-  __device__ CopyQueue(const ChunkSource<T>& source, unsigned char* memory, int warp, int lane)
+  __device__ CopyQueue(const ChunkSource<T>& source, unsigned char* memory, int, int, int warp,
+                       int lane)
       : source_(source),
         lane_(lane),
         queue_(shared_address(memory) + static_cast<uint32_t>(warp * kStages * 2 * kBytes)) {}
+
+  /// Nothing is looked up ahead.
+  __device__ static int block_of(const ChunkSource<T>&, int, int) { return -1; }
 
   /// Fetches a warp's first chunks into the L2 cache: a lane takes a line of each, 8 tokens by 8
   /// elements of keys, or 64 values.
@@ -180,9 +184,13 @@ class BulkQueue {
   static constexpr int kBarriers = kWarps * kStages * 2 * 8;
   static constexpr int kShared = kWarps * kStages * 2 * kBytes + kBarriers;
 
-  __device__ BulkQueue(const ChunkSource<T>& source, unsigned char* memory, int warp, int lane)
+  /// `blocks`: what block_of has for the warp's first chunk.
+  __device__ BulkQueue(const ChunkSource<T>& source, unsigned char* memory, int first_chunk,
+                       int blocks, int warp, int lane)
       : source_(source),
         lane_(lane),
+        first_chunk_(first_chunk),
+        blocks_(blocks),
         bytes_(static_cast<uint32_t>(source.call.layout.head_size) * kChunk * 2),
         queue_(shared_address(memory) + static_cast<uint32_t>(warp * kStages * 2 * kBytes)),
         barriers_(shared_address(memory) +
@@ -197,21 +205,32 @@ class BulkQueue {
     __syncwarp();
   }
 
+  /// The block of this lane's chunk: every kWarps-th one from `first_chunk` on.
+  __device__ static int block_of(const ChunkSource<T>& source, int first_chunk, int lane) {
+    const int chunk = first_chunk + lane * kWarps;
+    return chunk < source.last_chunk ? __ldcg(source.table + chunk) : -1;
+  }
+
   /// Fetches a warp's first chunks into the L2 cache.
   __device__ static void fetch_ahead(const ChunkSource<T>& source, int first_chunk, int lane) {
-    const int chunk = first_chunk + lane * kWarps;
-    if (lane >= kStages || chunk >= source.last_chunk) return;
-    const int block = __ldcg(source.table + chunk);
+    if (lane >= kStages) return;
+    const int block = block_of(source, first_chunk, lane);
     if (!exists(source.call, block)) return;
     const auto bytes = static_cast<uint32_t>(source.call.layout.head_size) * kChunk * 2;
     fetch_bulk(source.keys_of(block), bytes);
     fetch_bulk(source.values_of(block), bytes);
   }
 
-  /// A chunk is a block.
+  /// A chunk is a block. Each lane has the number of one: of 32 chunks of this warp.
   __device__ void look_up(int chunk) {
     inside_ = chunk < source_.last_chunk;
-    block_ = inside_ ? __ldcg(source_.table + chunk) : -1;
+    if (!inside_) return;
+    const int index = (chunk - first_chunk_) / kWarps;
+    if (index / 32 != group_) {
+      group_ = index / 32;
+      blocks_ = block_of(source_, first_chunk_ + group_ * 32 * kWarps, lane_);
+    }
+    block_ = __shfl_sync(~0u, blocks_, index % 32);
   }
 
   __device__ void fetch_keys(int stage) { fetch(stage * 2, source_.keys_of(block_)); }
@@ -243,7 +262,7 @@ class BulkQueue {
   __device__ uint32_t barrier(int at) const { return barriers_ + at * 8; }
 
   const ChunkSource<T>& source_;
-  int lane_;
+  int lane_, first_chunk_, blocks_, group_ = 0;
   uint32_t bytes_, queue_, barriers_, parity_ = 0;
   int block_ = -1;
   bool inside_ = false, missing_ = false;

@@ -31,6 +31,8 @@ constexpr int64_t kAnyBlocks = 8;
 /// Tokens of a part up to which a cluster for a whole sequence is faster than several and another
 /// kernel for their results. Measured on an H200.
 constexpr int64_t kWholePartTokens = 512;
+/// Shared memory that two blocks on a multiprocessor cannot both have.
+constexpr int kAloneShared = 116 * 1024;
 /// Query heads that attend_any works on together.
 constexpr int kAnyHeads = 4;
 
@@ -112,7 +114,7 @@ bool suits_vectors(const CheckedAttention& checked) {
 }
 
 /// Stands for all kernels with bulk copies, which take as much of a multiprocessor each.
-constexpr auto kAnyBulk = attend_tensor_cores<__half, 128, BulkQueue>;
+constexpr auto kAnyBulk = attend_tensor_cores<__half, 128, DeepQueue>;
 
 /// Whether a chunk of the tensor cores' kernel is a block, of which bulk copies take all at once.
 bool suits_bulk_copies(const Launch& launch, const PagedLayout& layout) {
@@ -120,21 +122,25 @@ bool suits_bulk_copies(const Launch& launch, const PagedLayout& layout) {
 }
 
 template <typename T, int kSize, template <typename, int> typename Queue>
-void launch_queue(const Launch& launch, const AttentionKernel& call, unsigned blocks) {
+void launch_queue(const Launch& launch, const AttentionKernel& call, unsigned blocks, bool alone) {
   using Q = Queue<T, kSize>;
   constexpr auto kKernel = attend_tensor_cores<T, kSize, Queue>;
-  launch.allow_shared<kKernel>(Q::kShared);
+  launch.allow_shared<kKernel>(std::max<int>(kAloneShared, Q::kShared));
   if (call.cluster > 1) launch.allow_large_clusters<kKernel>();
-  launch.in_clusters<kKernel>(call.cluster, blocks, 32 * Q::kWarps, Q::kShared, call);
+  // Few blocks have a multiprocessor each, for which they ask for more memory than others leave.
+  const int shared = alone ? kAloneShared : Q::kShared;
+  launch.in_clusters<kKernel>(call.cluster, blocks, 32 * Q::kWarps, shared, call);
 }
 
 template <typename T, int kSize>
 void launch_tensor_cores(const Launch& launch, const AttentionKernel& call, unsigned blocks,
                          bool bulk) {
-  if (bulk)
-    launch_queue<T, kSize, BulkQueue>(launch, call, blocks);
+  if (!bulk)
+    launch_queue<T, kSize, CopyQueue>(launch, call, blocks, false);
+  else if (blocks <= call.first_blocks)
+    launch_queue<T, kSize, DeepQueue>(launch, call, blocks, 2 * blocks <= call.first_blocks);
   else
-    launch_queue<T, kSize, CopyQueue>(launch, call, blocks);
+    launch_queue<T, kSize, WideQueue>(launch, call, blocks, false);
 }
 
 template <typename T, int kHeads>
@@ -157,17 +163,23 @@ Split split(const Launch& launch, int64_t units, int64_t at_once, int64_t longes
   const int64_t parts =
       std::clamp<int64_t>(at_once / units, 1, std::max<int64_t>(1, longest / kLeastPartTokens));
   if (!bulk) return {.parts = parts};
-  using Q = BulkQueue<__half, 128>;
-  launch.allow_shared<kAnyBulk>(Q::kShared);
+  using Q = DeepQueue<__half, 128>;
+  launch.allow_shared<kAnyBulk>(std::max<int>(kAloneShared, Q::kShared));
   const auto clusters = [&](int64_t size) {
     return launch.clusters_at_once<kAnyBulk>(static_cast<int>(size), 32 * Q::kWarps, Q::kShared);
   };
-  int64_t cluster = std::min<int64_t>(parts, kLargestCluster);
-  while (cluster > 1 && clusters(cluster) < units) --cluster;
-  // Several clusters for a part of the rest of the device take another kernel.
-  const int64_t several = std::min(parts / cluster, clusters(cluster) / units);
-  const bool worth = several > 1 && longest / cluster > kWholePartTokens;
-  return {.parts = cluster * (worth ? several : 1), .cluster = cluster};
+  // All parts in one cluster, if that leaves none too long.
+  int64_t whole = std::min<int64_t>(parts, kLargestCluster);
+  while (whole > 1 && clusters(whole) < units) --whole;
+  Split best{.parts = whole, .cluster = whole};
+  if (longest / whole <= kWholePartTokens) return best;
+  // Else several, whose results take another kernel, if that keeps more multiprocessors busy.
+  for (int64_t cluster = kLargestCluster; cluster > 1; cluster /= 2) {
+    const int64_t several = std::min(parts / cluster, clusters(cluster) / units);
+    if (several * cluster > best.parts + best.parts / 4)
+      best = {.parts = several * cluster, .cluster = cluster};
+  }
+  return best;
 }
 
 /// What both ops do once their arguments have been checked. `scratch` is v2's.
@@ -199,7 +211,7 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
   const bool bulk = tensor_cores && suits_bulk_copies(launch, layout);
   const int64_t at_once =
       multiprocessors(check, check.device()) *
-      (bulk           ? int64_t{BulkQueue<__half, 128>::kBlocksPerMultiprocessor}
+      (bulk           ? int64_t{DeepQueue<__half, 128>::kBlocksPerMultiprocessor}
        : tensor_cores ? int64_t{CopyQueue<__half, 128>::kBlocksPerMultiprocessor}
                       : kAnyBlocks);
   const Split cut = split(launch, units, at_once, call.longest, bulk);

@@ -139,16 +139,26 @@ __global__ void __launch_bounds__(kThreads)
       if (token == 0) neighbours = all;
     }
     const int64_t offset = head * a.layout.head_size + first_element;
+    // All of a thread's pieces on their way before the first is there.
+    constexpr int kEach = kTileTokens * kPieces / kThreads, kStep = kThreads / kPieces;
+    const int piece_of = threadIdx.x % kPieces, token_of = threadIdx.x / kPieces;
+    Piece k[kEach], v[kEach];
 #pragma unroll
-    for (int i = threadIdx.x; i < kTileTokens * kPieces; i += kThreads) {
-      const int token = i / kPieces, piece = i % kPieces;
-      if (token < tokens && piece < pieces) {
-        const int64_t t = first_token + token;
-        const Piece k = read_piece<kAligned>(a.key + t * a.key_stride + offset + piece * x);
-        const Piece v = read_piece<kAligned>(a.value + t * a.value_stride + offset + piece * x);
-        keys[token * kKeyPitch + piece] = k.whole;
+    for (int i = 0; i < kEach; ++i) {
+      const int token = token_of + i * kStep;
+      if (token < tokens && piece_of < pieces) {
+        const int64_t t = first_token + token, at = offset + piece_of * x;
+        k[i] = read_piece<kAligned>(a.key + t * a.key_stride + at);
+        v[i] = read_piece<kAligned>(a.value + t * a.value_stride + at);
+      }
+    }
 #pragma unroll
-        for (int w = 0; w < 4; ++w) values[token * kValuePitch + piece * 4 + w] = v.words[w];
+    for (int i = 0; i < kEach; ++i) {
+      const int token = token_of + i * kStep;
+      if (token < tokens && piece_of < pieces) {
+        keys[token * kKeyPitch + piece_of] = k[i].whole;
+#pragma unroll
+        for (int w = 0; w < 4; ++w) values[token * kValuePitch + piece_of * 4 + w] = v[i].words[w];
       }
     }
     __syncthreads();
@@ -165,9 +175,9 @@ __global__ void __launch_bounds__(kThreads)
       for (int i = 0; i < kPieces / kWarps; ++i) {
         const int piece = warp + i * kWarps;
         if (piece < pieces) {
-          Piece k;
-          k.whole = keys[token * kKeyPitch + piece];
-          write_piece<kAligned>(key_block + piece * x * a.layout.block_size, k, a.once);
+          Piece whole;
+          whole.whole = keys[token * kKeyPitch + piece];
+          write_piece<kAligned>(key_block + piece * x * a.layout.block_size, whole, a.once);
         }
       }
     }

@@ -226,9 +226,17 @@ __global__ void __launch_bounds__(kThreads)
     const uint8_t* const from = blocks + first * B::kBytes;
     const int there = static_cast<int>(min(int64_t{kTile}, count - first));
     if (there == kTile && reinterpret_cast<uintptr_t>(from) % kVectorBytes == 0) {
+      // All of a thread's on their way before the first is there.
+      constexpr int kVectors = kTileBytes / kVectorBytes;
+      uint4 vectors[ceil_div(kVectors, kThreads)];
 #pragma unroll
-      for (int i = threadIdx.x; i < kTileBytes / kVectorBytes; i += kThreads)
-        reinterpret_cast<uint4*>(tile)[i] = __ldcs(reinterpret_cast<const uint4*>(from) + i);
+      for (int i = 0; i < ceil_div(kVectors, kThreads); ++i)
+        if (const int at = i * kThreads + threadIdx.x; at < kVectors)
+          vectors[i] = __ldcs(reinterpret_cast<const uint4*>(from) + at);
+#pragma unroll
+      for (int i = 0; i < ceil_div(kVectors, kThreads); ++i)
+        if (const int at = i * kThreads + threadIdx.x; at < kVectors)
+          reinterpret_cast<uint4*>(tile)[at] = vectors[i];
     } else {
       for (int i = threadIdx.x; i < there * B::kBytes; i += kThreads) tile[i] = from[i];
     }

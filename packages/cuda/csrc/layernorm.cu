@@ -10,8 +10,6 @@
 
 #include <vllm_ops/kernel.h>
 #include <vllm_ops/layernorm.h>
-#include <vllm_ops/cluster.cuh>
-#include <vllm_ops/copy_async.cuh>
 #include <vllm_ops/launch.cuh>
 
 namespace vllm_ops::cuda {
@@ -19,17 +17,17 @@ namespace {
 
 constexpr int kWarp = 32;
 constexpr unsigned kMaxThreads = 512;
-/// Blocks that share a wide row where there are so few that this leaves no other row waiting: what
-/// one multiprocessor reads is limited.
-constexpr int kRowBlocks = 4;
 /// Vectors of a row that a thread holds at most.
 constexpr int kMostItems = 8;
-/// Up to so many vectors a thread, weights are loaded before the sum is known, beside the row.
-constexpr int kEarlyWeightItems = 2;
+/// Whether weights are loaded before the sum is known, beside the row: up to so many vectors a
+/// thread, and where a row has a multiprocessor to itself.
+template <int kItems, bool kAlone>
+constexpr bool kEarlyWeights = kItems <= 2 || kAlone;
 /// Full blocks that a multiprocessor is to have room for, so that some rows load while others add
 /// up: a limit for the compiler's use of registers.
-template <bool kAdd, int kItems>
-constexpr int kResident = kItems <= 2                    ? 3
+template <bool kAdd, int kItems, bool kAlone>
+constexpr int kResident = kAlone                         ? 1
+                          : kItems <= 2                  ? 3
                           : kAdd && kItems == kMostItems ? 1
                                                          : 2;
 
@@ -45,20 +43,6 @@ __device__ inline float block_sum(float x) {
   x = lane < warps ? partial[lane] : 0.0f;
 #pragma unroll
   for (int offset = kWarp / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(~0u, x, offset);
-  return x;
-}
-
-/// The sum of `x`, that of each block, over the cluster's. All threads have to call it.
-__device__ inline float cluster_sum(float x) {
-  __shared__ float block;
-  const int size = cluster_size();
-  if (size == 1) return x;
-  if (threadIdx.x == 0) block = x;
-  sync_cluster();
-  x = 0.0f;
-  for (int rank = 0; rank < size; ++rank)
-    x += load_in_cluster(address_in(rank, shared_address(&block)));
-  sync_cluster();  // nobody's memory goes while others read it
   return x;
 }
 
@@ -109,19 +93,18 @@ struct NormArguments {
   }
 };
 
-/// One block, or cluster of blocks, a row, of at most kItems vectors a thread.
-template <bool kAdd, typename T, int kItems>
-__global__ void __launch_bounds__(kMaxThreads, kResident<kAdd, kItems>)
+/// One block a row, of at most blockDim.x * kItems vectors.
+template <bool kAdd, typename T, int kItems, bool kAlone>
+__global__ void __launch_bounds__(kMaxThreads, kResident<kAdd, kItems, kAlone>)
     norm_kernel(const __grid_constant__ NormArguments<T> a) {
   let_next_kernel_start();
   wait_for_previous_kernel();
   constexpr int N = kVectorSize<T>;
-  constexpr bool kEarly = kItems <= kEarlyWeightItems;
-  const int64_t row = blockIdx.x / static_cast<unsigned>(cluster_size());
+  constexpr bool kEarly = kEarlyWeights<kItems, kAlone>;
+  const int64_t row = blockIdx.x;
   const int items = static_cast<int>(a.width / N);
   const T* const input = a.input + row * a.input_stride;
-  const int first = cluster_rank() * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x);
-  const int step = cluster_size() * static_cast<int>(blockDim.x);
+  const int first = static_cast<int>(threadIdx.x), step = static_cast<int>(blockDim.x);
 
   Vector<T, N> x[kItems], added[kAdd ? kItems : 1], weight[kEarly ? kItems : 1];
 #pragma unroll
@@ -145,8 +128,7 @@ __global__ void __launch_bounds__(kMaxThreads, kResident<kAdd, kItems>)
       sum = sum_of_squares(x[k], sum);
     }
   }
-  sum = cluster_sum(block_sum(sum));
-  const float scale = rsqrtf(sum / static_cast<float>(a.width) + a.epsilon);
+  const float scale = rsqrtf(block_sum(sum) / static_cast<float>(a.width) + a.epsilon);
   T* const out = a.out + row * a.out_stride;
 #pragma unroll
   for (int k = 0; k < kItems; ++k) {
@@ -196,13 +178,10 @@ unsigned threads_for(int64_t items) {
 template <bool kAdd, typename T>
 void run(const DeviceCheck& check, const Launch& launch, NormArguments<T> arguments, int64_t rows,
          bool vectors) {
-  constexpr int64_t kMostRows = 2147483647 / kRowBlocks;  // of one grid
+  constexpr int64_t kMostRows = 2147483647;  // of one grid
   arguments.once = rows * arguments.width * static_cast<int64_t>(sizeof(T)) >= kStoredOnceBytes;
   const int64_t items = arguments.width / kVectorSize<T>, most = kMaxThreads;
-  const bool shared = items > most && rows * kRowBlocks <= multiprocessors(check, check.device()) &&
-                      launch.has_hopper_code<norm_kernel<kAdd, T, 1>>();
-  const int blocks = shared ? kRowBlocks : 1;
-  const int64_t block_items = ceil_div(items, blocks);
+  const bool alone = rows <= multiprocessors(check, check.device());
   for (int64_t row = 0; row < rows; row += kMostRows) {
     NormArguments<T> part = arguments;
     part.out += row * part.out_stride;
@@ -210,19 +189,22 @@ void run(const DeviceCheck& check, const Launch& launch, NormArguments<T> argume
     if constexpr (kAdd) part.residual += row * part.residual_stride;
     const auto count = static_cast<unsigned>(std::min(rows - row, kMostRows));
     const auto with_items = [&]<int kItems>() {
-      launch.in_clusters<norm_kernel<kAdd, T, kItems>>(
-          blocks, count * blocks, threads_for(ceil_div(block_items, kItems)), 0, part);
+      const unsigned threads = threads_for(ceil_div(items, kItems));
+      if (kItems > 2 && alone)
+        launch.overlapping<norm_kernel<kAdd, T, kItems, true>>(count, threads, 0, part);
+      else
+        launch.overlapping<norm_kernel<kAdd, T, kItems, false>>(count, threads, 0, part);
     };
     // Rows of 4096 in 16 bits are one block of 256 threads with two vectors each, of 14336 one of
     // 448 with four.
-    if (!vectors || block_items > kMostItems * most)
+    if (!vectors || items > kMostItems * most)
       launch.overlapping<any_norm_kernel<kAdd, T>>(count, threads_for(ceil_div(part.width, 4)), 0,
                                                    part);
-    else if (block_items <= 4 * kWarp || (shared && block_items <= most))
+    else if (items <= 4 * kWarp)
       with_items.template operator()<1>();
-    else if (block_items <= 2 * most)
+    else if (items <= 2 * most)
       with_items.template operator()<2>();
-    else if (block_items <= 4 * most)
+    else if (items <= 4 * most)
       with_items.template operator()<4>();
     else
       with_items.template operator()<kMostItems>();

@@ -17,7 +17,8 @@
 namespace vllm_ops::cuda {
 namespace {
 
-constexpr int64_t kThreads = 256;
+/// Of a block, and of a multiprocessor.
+constexpr int kThreads = 128, kVectorThreads = 2048;
 
 /// Elements of a head that one thread turns at once, as pairs of vectors x and y.
 ///
@@ -32,7 +33,7 @@ struct Neox {
     x = load_once<N>(head + pair), y = load_once<N>(head + half + pair);
   }
   template <bool kOnce>
-  __device__ void write(T* head, int64_t pair, int64_t half) const {
+  __device__ void write(T* head, int pair, int half) const {
     store<N, kOnce>(head + pair, x), store<N, kOnce>(head + half + pair, y);
   }
   __device__ void turn(const Floats<kPairs>& cos, const Floats<kPairs>& sin) {
@@ -58,7 +59,7 @@ struct GptJ {
     for (int p = 0; p < kParts; ++p) part[p] = load_once<N>(head + 2 * pair + p * N);
   }
   template <bool kOnce>
-  __device__ void write(T* head, int64_t pair, int64_t) const {
+  __device__ void write(T* head, int pair, int) const {
 #pragma unroll
     for (int p = 0; p < kParts; ++p) store<N, kOnce>(head + 2 * pair + p * N, part[p]);
   }
@@ -103,50 +104,48 @@ struct RotaryArguments {
   const int64_t* positions;  // [tokens]
   const int64_t* offsets;    // [tokens], or null
   const T* cache;            // [rows, rot_dim]
-  int64_t query_stride, key_stride, query_heads, key_heads, head_size, rot_dim, rows;
-  bool once;  // nobody reads query and key soon
+  int64_t items;             // of all heads
+  int64_t query_stride, key_stride, rows;
+  int query_heads, heads;  // of a token: those of the query, and all
+  int head_size, rot_dim;
+  int head_items;  // of a head: each kPairs pairs
+  bool once;       // nobody reads query and key soon
 };
 
-/// A block does one token (blockIdx.x): threadIdx.x goes through the pairs of a head, y through the
-/// heads of query and key.
-template <typename T, typename Pairs>
-__global__ void __launch_bounds__(kThreads)
+/// A thread does an item. As many threads as a multiprocessor holds are worth more than registers.
+/// Index: an unsigned integer that counts all items.
+template <typename T, typename Pairs, typename Index>
+__global__ void __launch_bounds__(kThreads, kVectorThreads / kThreads)
     rotary_kernel(const __grid_constant__ RotaryArguments<T> a) {
   let_next_kernel_start();
   wait_for_previous_kernel();
-  const int64_t token = blockIdx.x;
+  const Index item = blockIdx.x * static_cast<Index>(kThreads) + threadIdx.x;
+  if (item >= static_cast<Index>(a.items)) return;
+  const Index of_all = item / static_cast<Index>(a.head_items);
+  const int pair = static_cast<int>(item - of_all * a.head_items) * Pairs::kPairs;
+  const auto token = static_cast<int64_t>(of_all / static_cast<Index>(a.heads));
+  const int of_token = static_cast<int>(of_all - static_cast<Index>(token) * a.heads);
+  const int half = a.rot_dim / 2;
+  T* const head =
+      of_token < a.query_heads
+          ? a.query + token * a.query_stride + of_token * int64_t{a.head_size}
+          : a.key + token * a.key_stride + (of_token - a.query_heads) * int64_t{a.head_size};
+  // No branch before the position is known: the head is loaded while it is on its way.
+  Pairs pairs;
+  pairs.read(head, pair, half);
   int64_t row = a.positions[token];
   if (a.offsets != nullptr) {
     // As unsigned numbers, of which the sum is defined, and wrong ones are found below.
     row =
         static_cast<int64_t>(static_cast<uint64_t>(row) + static_cast<uint64_t>(a.offsets[token]));
   }
-  // No branch: heads are loaded while the position is still on its way.
   const bool known = row >= 0 && row < a.rows;
-  const int64_t half = a.rot_dim / 2;
-  const T* const angles = a.cache + (known ? row : 0) * a.rot_dim;
-  T* const query = a.query + token * a.query_stride;
-  T* const key = a.key + token * a.key_stride;
-  const int64_t heads = a.query_heads + a.key_heads;
-  const auto head_at = [&](int64_t head) {
-    return head < a.query_heads ? query + head * a.head_size
-                                : key + (head - a.query_heads) * a.head_size;
-  };
-  for (int64_t pair = static_cast<int64_t>(threadIdx.x) * Pairs::kPairs; pair < half;
-       pair += static_cast<int64_t>(blockDim.x) * Pairs::kPairs) {
-    for (int64_t at = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; at < heads;
-         at += static_cast<int64_t>(gridDim.y) * blockDim.y) {
-      T* const head = head_at(at);
-      Pairs pairs;
-      pairs.read(head, pair, half);
-      pairs.turn(read_floats<Pairs::kPairs>(angles + pair),
-                 read_floats<Pairs::kPairs>(angles + half + pair));
-      if (known && a.once)
-        pairs.template write<true>(head, pair, half);
-      else if (known)
-        pairs.template write<false>(head, pair, half);
-    }
-  }
+  const T* const angles = a.cache + (known ? row : 0) * a.rot_dim + pair;
+  pairs.turn(read_floats<Pairs::kPairs>(angles), read_floats<Pairs::kPairs>(angles + half));
+  if (known && a.once)
+    pairs.template write<true>(head, pair, half);
+  else if (known)
+    pairs.template write<false>(head, pair, half);
 }
 
 /// Whether heads can be turned in whole vectors: each begins at one, and in neox order each half.
@@ -159,38 +158,39 @@ bool is_vectorizable(const RotaryCall& call) {
          fits(call.key_heads.token_stride) && fits(call.is_neox ? call.rot_dim / 2 : call.rot_dim);
 }
 
-/// Turns all heads, in grids that a launch allows.
+/// Turns all heads.
 template <typename T, typename Pairs>
-void launch_rotary(const Launch& launch, const RotaryCall& call, const int64_t* offsets) {
-  constexpr int64_t kMostTokens = 2147483647, kMostY = 65535;  // of one grid
-  const int64_t x = std::min(ceil_div(call.rot_dim / 2, Pairs::kPairs), kThreads);
-  // Rows of threads, shared out evenly over the blocks of a token.
-  const int64_t y = ceil_div(call.heads(), ceil_div(call.heads(), kThreads / x));
-  const dim3 block(static_cast<unsigned>(x), static_cast<unsigned>(y));
-  RotaryArguments<T> part{
-      call.query.as<T>(),
-      call.key.as<T>(),
-      call.positions.as<int64_t>(),
-      offsets,
-      call.cache.as<T>(),
-      call.query_heads.token_stride,
-      call.key_heads.token_stride,
-      call.query_heads.heads,
-      call.key_heads.heads,
-      call.head_size,
-      call.rot_dim,
-      call.cache.size(0),
-      call.tokens() * call.heads() * call.head_size * call.query.itemsize >= kStoredOnceBytes};
-  for (int64_t token = 0; token < call.tokens(); token += kMostTokens) {
-    const int64_t count = std::min(call.tokens() - token, kMostTokens);
-    const dim3 grid(static_cast<unsigned>(count),
-                    static_cast<unsigned>(std::min(ceil_div(call.heads(), y), kMostY)));
-    launch.overlapping<rotary_kernel<T, Pairs>>(grid, block, 0, part);
-    part.query += count * part.query_stride;
-    part.key += count * part.key_stride;
-    part.positions += count;
-    if (part.offsets != nullptr) part.offsets += count;
-  }
+void launch_rotary(const DeviceCheck& check, const Launch& launch, const RotaryCall& call,
+                   const int64_t* offsets) {
+  constexpr int64_t kMostBlocks = 2147483647;
+  const int64_t head_items = ceil_div(call.rot_dim / 2, Pairs::kPairs);
+  const int64_t items = call.tokens() * call.heads() * head_items;
+  const int64_t blocks = ceil_div(items, kThreads);
+  if (blocks > kMostBlocks || call.heads() * call.head_size > kMostBlocks)
+    check.fail("query", text("at most ", kMostBlocks, " elements of a token"),
+               text("shape ", call.query.shape()));
+  const RotaryArguments<T> arguments{
+      .query = call.query.as<T>(),
+      .key = call.key.as<T>(),
+      .positions = call.positions.as<int64_t>(),
+      .offsets = offsets,
+      .cache = call.cache.as<T>(),
+      .items = items,
+      .query_stride = call.query_heads.token_stride,
+      .key_stride = call.key_heads.token_stride,
+      .rows = call.cache.size(0),
+      .query_heads = static_cast<int>(call.query_heads.heads),
+      .heads = static_cast<int>(call.heads()),
+      .head_size = static_cast<int>(call.head_size),
+      .rot_dim = static_cast<int>(call.rot_dim),
+      .head_items = static_cast<int>(head_items),
+      .once =
+          call.tokens() * call.heads() * call.head_size * call.query.itemsize >= kStoredOnceBytes};
+  const auto grid = static_cast<unsigned>(blocks);
+  if (items <= kMostBlocks)
+    launch.overlapping<rotary_kernel<T, Pairs, uint32_t>>(grid, kThreads, 0, arguments);
+  else
+    launch.overlapping<rotary_kernel<T, Pairs, uint64_t>>(grid, kThreads, 0, arguments);
 }
 
 /// The second and third act of both launchers. `offsets` is null or one for each token.
@@ -202,9 +202,9 @@ void turn(const DeviceCheck& check, const RotaryCall& call, const int64_t* offse
   dispatch_floating(call.query.dtype, [&]<typename T>() {
     const auto in_order = [&]<template <typename, int> typename Order>() {
       if (vectors)
-        launch_rotary<T, Order<T, kVectorSize<T>>>(launch, call, offsets);
+        launch_rotary<T, Order<T, kVectorSize<T>>>(check, launch, call, offsets);
       else
-        launch_rotary<T, Order<T, 1>>(launch, call, offsets);
+        launch_rotary<T, Order<T, 1>>(check, launch, call, offsets);
     };
     if (call.is_neox)
       in_order.template operator()<Neox>();

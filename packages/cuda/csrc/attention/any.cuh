@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kTile) attend_any(const __grid_constant__ Atte
   let_next_kernel_start();
   wait_for_previous_kernel();
 
-  const Work work = work_of(call, blockIdx.x);
+  const Work work = work_of(call, blockIdx.x, length_of(call, blockIdx.x));
   const int first = work.kv_head * call.group_heads + work.head_group * kHeads;
   const int count = min(kHeads, call.group_heads - work.head_group * kHeads);
   const T* const query =

@@ -55,9 +55,8 @@ struct Work {
   bool valid;      // whether the length is one
 };
 
-/// Values that other kernels may still write are read past the L1 cache, which would keep the old
-/// ones.
-__device__ inline Work work_of(const AttentionKernel& call, int64_t block) {
+/// The work of a block whose sequence has `length` tokens.
+__device__ inline Work work_of(const AttentionKernel& call, int64_t block, int length) {
   Work work;
   const int in_cluster = static_cast<int>(block % call.cluster);
   block /= call.cluster;
@@ -67,14 +66,20 @@ __device__ inline Work work_of(const AttentionKernel& call, int64_t block) {
   block /= call.layout.heads;
   work.part = static_cast<int>(block % call.partials) * call.cluster + in_cluster;
   work.sequence = block / call.partials;
-  work.length = __ldcg(call.seq_lens + work.sequence);
-  work.valid = work.length >= 0 && work.length <= call.longest;
-  if (!work.valid) work.length = 0;
+  work.valid = length >= 0 && length <= call.longest;
+  work.length = work.valid ? length : 0;
   const int64_t each = ceil_div(ceil_div(work.length, call.parts), kPartStep) * kPartStep;
-  const int64_t begin = work.part * each, length = work.length;
-  work.begin = static_cast<int>(begin < length ? begin : length);
-  work.end = static_cast<int>(begin + each < length ? begin + each : length);
+  const int64_t begin = work.part * each;
+  work.begin = static_cast<int>(min(begin, int64_t{work.length}));
+  work.end = static_cast<int>(min(begin + each, int64_t{work.length}));
   return work;
+}
+
+/// The length of a block's sequence. Values that other kernels may still write are read past the L1
+/// cache, which would keep the old ones.
+__device__ inline int length_of(const AttentionKernel& call, int64_t block) {
+  return __ldcg(call.seq_lens +
+                block / (call.cluster * call.head_groups * call.layout.heads * call.partials));
 }
 
 /// Where a token's key and value are: its place in a block, and which block that is.

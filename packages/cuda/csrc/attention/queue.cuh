@@ -175,11 +175,13 @@ class CopyQueue {
   bool inside_ = false, missing_ = false;
 };
 
-template <typename T, int kSize>
+/// `kBlocks`: that run at once on a multiprocessor, with 96 KiB of chunks each or, of three, 64.
+template <typename T, int kSize, int kBlocks>
 class BulkQueue {
  public:
-  static constexpr int kWarps = kSize <= 128 ? 4 : 2, kStages = kSize <= 64 ? 6 : 3;
-  static constexpr int kBlocksPerMultiprocessor = 2;
+  static constexpr int kWarps = kSize <= 128 ? 4 : 2;
+  static constexpr int kStages = (kSize <= 64 ? 2 : 1) * (kBlocks == 2 ? 3 : 2);
+  static constexpr int kBlocksPerMultiprocessor = kBlocks;
   static constexpr int kBytes = kChunk * kSize * 2;  // room for a chunk of keys, or of values
   static constexpr int kBarriers = kWarps * kStages * 2 * 8;
   static constexpr int kShared = kWarps * kStages * 2 * kBytes + kBarriers;
@@ -208,12 +210,12 @@ class BulkQueue {
   /// The block of this lane's chunk: every kWarps-th one from `first_chunk` on.
   __device__ static int block_of(const ChunkSource<T>& source, int first_chunk, int lane) {
     const int chunk = first_chunk + lane * kWarps;
-    return chunk < source.last_chunk ? __ldcg(source.table + chunk) : -1;
+    return chunk < source.call.table_width ? __ldcg(source.table + chunk) : -1;
   }
 
   /// Fetches a warp's first chunks into the L2 cache.
   __device__ static void fetch_ahead(const ChunkSource<T>& source, int first_chunk, int lane) {
-    if (lane >= kStages) return;
+    if (lane >= kStages || first_chunk + lane * kWarps >= source.last_chunk) return;
     const int block = block_of(source, first_chunk, lane);
     if (!exists(source.call, block)) return;
     const auto bytes = static_cast<uint32_t>(source.call.layout.head_size) * kChunk * 2;
@@ -267,5 +269,12 @@ class BulkQueue {
   int block_ = -1;
   bool inside_ = false, missing_ = false;
 };
+
+/// For blocks that all run at once, with more under way; and for more of them, some of which read
+/// while others begin and end.
+template <typename T, int kSize>
+using DeepQueue = BulkQueue<T, kSize, 2>;
+template <typename T, int kSize>
+using WideQueue = BulkQueue<T, kSize, 3>;
 
 }  // namespace vllm_ops::cuda

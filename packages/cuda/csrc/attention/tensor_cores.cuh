@@ -46,16 +46,17 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
   // While the kernel before this one ends, by what lengths and blocks are now: if that kernel
   // changes them, no more than this was in vain. Blocks that start later find it ended.
-  const Work before = work_of(call, blockIdx.x);
+  const bool early = blockIdx.x < call.first_blocks;
+  const Work before = work_of(call, blockIdx.x,
+                              early ? length_of(call, blockIdx.x) : static_cast<int>(call.longest));
   int first_chunk = before.begin / kChunk + warp;
-  if (blockIdx.x < call.first_blocks)
-    Q::fetch_ahead(ChunkSource<T>(call, before), first_chunk, lane);
+  if (early) Q::fetch_ahead(ChunkSource<T>(call, before), first_chunk, lane);
   wait_for_previous_kernel();
-  // Blocks are looked up beside the length, by the length before.
+  // Blocks are looked up beside the length, from where the part began before.
   int blocks = Q::block_of(ChunkSource<T>(call, before), first_chunk, lane);
-  const Work work = work_of(call, blockIdx.x);
+  const Work work = work_of(call, blockIdx.x, length_of(call, blockIdx.x));
   const ChunkSource<T> source(call, work);
-  if (work.length != before.length) {
+  if (work.begin != before.begin) {
     first_chunk = work.begin / kChunk + warp;
     blocks = Q::block_of(source, first_chunk, lane);
   }

@@ -117,8 +117,8 @@ inline cudaStream_t current_stream(int32_t device) {
 
 /// Devices that are known one by one; a machine has fewer.
 constexpr int kDevices = 64;
-/// Blocks of a cluster at most.
-constexpr int kLargestCluster = 16;
+/// Blocks of a cluster at most, on every device that has clusters.
+constexpr int kLargestCluster = 8;
 
 /// Launches kernels on the device of an op's arguments and on torch's current stream there. Nothing
 /// here waits for the device, so a launcher can be captured into a CUDA graph.
@@ -180,7 +180,6 @@ class Launch {
     if (answer != 0) return answer - 1;
     int clusters = 0;
     if (has_hopper_code<Kernel>()) {
-      allow_large_clusters<Kernel>();
       cudaLaunchAttribute attributes[2]{};
       const cudaLaunchConfig_t config = clustered(size, dim3(size), block, shared, attributes);
       if (cudaOccupancyMaxActiveClusters(&clusters, reinterpret_cast<const void*>(Kernel),
@@ -193,21 +192,8 @@ class Launch {
     return clusters;
   }
 
-  /// Lets a kernel have clusters of more blocks than the 8 that every device of its kind runs. Said
-  /// once for each kernel and device.
-  template <auto Kernel>
-  void allow_large_clusters() const {
-    static std::array<bool, kDevices> said{};
-    bool& done = said[check_.device() % kDevices];
-    if (done) return;
-    require_success(check_, "the kernel cannot have large clusters",
-                    cudaFuncSetAttribute(reinterpret_cast<const void*>(Kernel),
-                                         cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
-    done = true;
-  }
-
-  /// Lets a kernel have `bytes` of dynamic shared memory, on as many blocks of a multiprocessor as
-  /// fit. Said once for each kernel and device.
+  /// Lets a kernel have `bytes` of dynamic shared memory beside what it declares, and as many
+  /// blocks of it on a multiprocessor as fit. Said once for each kernel and device.
   template <auto Kernel>
   void allow_shared(std::size_t bytes) const {
     static std::array<bool, kDevices> said{};  // a race says the same twice
@@ -297,6 +283,12 @@ __device__ inline void let_next_kernel_start() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
+}
+
+/// Fetches the line at an address into the L2 cache, which sees what others write: it may be done
+/// before wait_for_previous_kernel.
+__device__ inline void fetch_line(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
 /// Calls `body.template operator()<T>()` with CUDA's type of a dtype that our kernels compute in:

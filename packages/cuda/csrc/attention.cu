@@ -30,9 +30,7 @@ constexpr int64_t kLeastPartTokens = kPartStep;
 constexpr int64_t kAnyBlocks = 8;
 /// Tokens of a part up to which a cluster for a whole sequence is faster than several and another
 /// kernel for their results. Measured on an H200.
-constexpr int64_t kWholePartTokens = 512;
-/// Shared memory that two blocks on a multiprocessor cannot both have.
-constexpr int kAloneShared = 116 * 1024;
+constexpr int64_t kWholePartTokens = 256;
 /// Query heads that attend_any works on together.
 constexpr int kAnyHeads = 4;
 
@@ -122,25 +120,22 @@ bool suits_bulk_copies(const Launch& launch, const PagedLayout& layout) {
 }
 
 template <typename T, int kSize, template <typename, int> typename Queue>
-void launch_queue(const Launch& launch, const AttentionKernel& call, unsigned blocks, bool alone) {
+void launch_queue(const Launch& launch, const AttentionKernel& call, unsigned blocks) {
   using Q = Queue<T, kSize>;
   constexpr auto kKernel = attend_tensor_cores<T, kSize, Queue>;
-  launch.allow_shared<kKernel>(std::max<int>(kAloneShared, Q::kShared));
-  if (call.cluster > 1) launch.allow_large_clusters<kKernel>();
-  // Few blocks have a multiprocessor each, for which they ask for more memory than others leave.
-  const int shared = alone ? kAloneShared : Q::kShared;
-  launch.in_clusters<kKernel>(call.cluster, blocks, 32 * Q::kWarps, shared, call);
+  launch.allow_shared<kKernel>(Q::kShared);
+  launch.in_clusters<kKernel>(call.cluster, blocks, 32 * Q::kWarps, Q::kShared, call);
 }
 
 template <typename T, int kSize>
 void launch_tensor_cores(const Launch& launch, const AttentionKernel& call, unsigned blocks,
                          bool bulk) {
   if (!bulk)
-    launch_queue<T, kSize, CopyQueue>(launch, call, blocks, false);
+    launch_queue<T, kSize, CopyQueue>(launch, call, blocks);
   else if (blocks <= call.first_blocks)
-    launch_queue<T, kSize, DeepQueue>(launch, call, blocks, 2 * blocks <= call.first_blocks);
+    launch_queue<T, kSize, DeepQueue>(launch, call, blocks);
   else
-    launch_queue<T, kSize, WideQueue>(launch, call, blocks, false);
+    launch_queue<T, kSize, WideQueue>(launch, call, blocks);
 }
 
 template <typename T, int kHeads>
@@ -164,7 +159,7 @@ Split split(const Launch& launch, int64_t units, int64_t at_once, int64_t longes
       std::clamp<int64_t>(at_once / units, 1, std::max<int64_t>(1, longest / kLeastPartTokens));
   if (!bulk) return {.parts = parts};
   using Q = DeepQueue<__half, 128>;
-  launch.allow_shared<kAnyBulk>(std::max<int>(kAloneShared, Q::kShared));
+  launch.allow_shared<kAnyBulk>(Q::kShared);
   const auto clusters = [&](int64_t size) {
     return launch.clusters_at_once<kAnyBulk>(static_cast<int>(size), 32 * Q::kWarps, Q::kShared);
   };

@@ -279,10 +279,14 @@ void reshape_and_cache(const Tensor& key, const Tensor& value, Tensor& key_cache
                                       layout,
                                       2 * k.numel() * size >= kStoredOnceBytes,
                                       value_runs};
+    const auto with = [&]<bool kAligned>() {
+      launch.allow_shared<paged_kernel<kAligned, E>>(0);
+      launch.overlapping<paged_kernel<kAligned, E>>(grid, dim3(kThreads), 0, arguments);
+    };
     if (aligned)
-      launch.overlapping<paged_kernel<true, E>>(grid, dim3(kThreads), 0, arguments);
+      with.template operator()<true>();
     else
-      launch.overlapping<paged_kernel<false, E>>(grid, dim3(kThreads), 0, arguments);
+      with.template operator()<false>();
   };
   // A copy of bits: only the size of the elements counts.
   if (size == 2)

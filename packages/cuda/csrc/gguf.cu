@@ -299,6 +299,7 @@ void unpack(const Launch& launch, T* out, const uint8_t* blocks, GgmlType type, 
         constexpr int64_t kMostBlocks = 2147483647;  // of a grid
         const int64_t threads = count * (B::kElements / kRun);
         const int64_t tiles = ceil_div(threads, int64_t{kThreadRuns} * kThreads);
+        launch.allow_shared<unpack_blocks<T, B>>(0);
         launch.overlapping<unpack_blocks<T, B>>(
             static_cast<unsigned>(std::min(tiles, kMostBlocks)), kThreads, 0, out, blocks, count,
             threads * kRun * static_cast<int64_t>(sizeof(T)) >= kStoredOnceBytes);

@@ -16,24 +16,23 @@ namespace vllm_ops::cuda {
 namespace {
 
 constexpr int kWarp = 32;
-constexpr unsigned kMaxThreads = 512;
+/// Threads of a block at most, and of one that has a multiprocessor to itself.
+constexpr int kMaxThreads = 512, kAloneThreads = 1024;
 /// Vectors of a row that a thread holds at most.
 constexpr int kMostItems = 8;
-/// Whether weights are loaded before the sum is known, beside the row: up to so many vectors a
-/// thread, and where a row has a multiprocessor to itself.
-template <int kItems, bool kAlone>
-constexpr bool kEarlyWeights = kItems <= 2 || kAlone;
+/// Up to so many vectors a thread, weights are loaded before the sum is known, beside the row.
+constexpr int kEarlyWeightItems = 2;
 /// Full blocks that a multiprocessor is to have room for, so that some rows load while others add
 /// up: a limit for the compiler's use of registers.
-template <bool kAdd, int kItems, bool kAlone>
-constexpr int kResident = kAlone                         ? 1
+template <bool kAdd, int kItems, int kThreads>
+constexpr int kResident = kThreads == kAloneThreads      ? 1
                           : kItems <= 2                  ? 3
                           : kAdd && kItems == kMostItems ? 1
                                                          : 2;
 
 /// The sum of `x` over all threads of the block, for each of them. All have to call it.
 __device__ inline float block_sum(float x) {
-  __shared__ float partial[kMaxThreads / kWarp];
+  __shared__ float partial[kAloneThreads / kWarp];
 #pragma unroll
   for (int offset = kWarp / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(~0u, x, offset);
   const unsigned warps = blockDim.x / kWarp, lane = threadIdx.x % kWarp;
@@ -94,17 +93,26 @@ struct NormArguments {
 };
 
 /// One block a row, of at most blockDim.x * kItems vectors.
-template <bool kAdd, typename T, int kItems, bool kAlone>
-__global__ void __launch_bounds__(kMaxThreads, kResident<kAdd, kItems, kAlone>)
+template <bool kAdd, typename T, int kItems, int kThreads>
+__global__ void __launch_bounds__(kThreads, kResident<kAdd, kItems, kThreads>)
     norm_kernel(const __grid_constant__ NormArguments<T> a) {
   let_next_kernel_start();
-  wait_for_previous_kernel();
-  constexpr int N = kVectorSize<T>;
-  constexpr bool kEarly = kEarlyWeights<kItems, kAlone>;
+  constexpr int N = kVectorSize<T>, kLine = 128 / sizeof(T);
+  constexpr bool kEarly = kItems <= kEarlyWeightItems;
   const int64_t row = blockIdx.x;
   const int items = static_cast<int>(a.width / N);
   const T* const input = a.input + row * a.input_stride;
   const int first = static_cast<int>(threadIdx.x), step = static_cast<int>(blockDim.x);
+  if constexpr (kThreads == kAloneThreads) {
+    // While the kernel before this one ends: what it does not write, such as the weight, is then in
+    // the L2 cache.
+    for (int i = first * kLine; i < a.width; i += step * kLine) {
+      fetch_line(a.weight + i);
+      fetch_line(input + i);
+      if constexpr (kAdd) fetch_line(a.residual + row * a.residual_stride + i);
+    }
+  }
+  wait_for_previous_kernel();
 
   Vector<T, N> x[kItems], added[kAdd ? kItems : 1], weight[kEarly ? kItems : 1];
 #pragma unroll
@@ -169,10 +177,10 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
 }
 
-/// Whole warps for `items` of work, at most kMaxThreads.
-unsigned threads_for(int64_t items) {
+/// Whole warps for `items` of work, at most `most` threads.
+unsigned threads_for(int64_t items, int most = kMaxThreads) {
   return static_cast<unsigned>(
-      std::min<int64_t>(ceil_div(std::max<int64_t>(items, 1), kWarp) * kWarp, kMaxThreads));
+      std::min<int64_t>(ceil_div(std::max<int64_t>(items, 1), kWarp) * kWarp, most));
 }
 
 template <bool kAdd, typename T>
@@ -180,7 +188,7 @@ void run(const DeviceCheck& check, const Launch& launch, NormArguments<T> argume
          bool vectors) {
   constexpr int64_t kMostRows = 2147483647;  // of one grid
   arguments.once = rows * arguments.width * static_cast<int64_t>(sizeof(T)) >= kStoredOnceBytes;
-  const int64_t items = arguments.width / kVectorSize<T>, most = kMaxThreads;
+  const int64_t items = arguments.width / kVectorSize<T>;
   const bool alone = rows <= multiprocessors(check, check.device());
   for (int64_t row = 0; row < rows; row += kMostRows) {
     NormArguments<T> part = arguments;
@@ -188,26 +196,27 @@ void run(const DeviceCheck& check, const Launch& launch, NormArguments<T> argume
     part.input += row * part.input_stride;
     if constexpr (kAdd) part.residual += row * part.residual_stride;
     const auto count = static_cast<unsigned>(std::min(rows - row, kMostRows));
-    const auto with_items = [&]<int kItems>() {
-      const unsigned threads = threads_for(ceil_div(items, kItems));
-      if (kItems > 2 && alone)
-        launch.overlapping<norm_kernel<kAdd, T, kItems, true>>(count, threads, 0, part);
-      else
-        launch.overlapping<norm_kernel<kAdd, T, kItems, false>>(count, threads, 0, part);
+    const auto with = [&]<int kItems, int kThreads>() {
+      launch.overlapping<norm_kernel<kAdd, T, kItems, kThreads>>(
+          count, threads_for(ceil_div(items, kItems), kThreads), 0, part);
     };
     // Rows of 4096 in 16 bits are one block of 256 threads with two vectors each, of 14336 one of
-    // 448 with four.
-    if (!vectors || items > kMostItems * most)
+    // 448 with four; where they have a multiprocessor each, of 512 with one and of 896 with two.
+    if (!vectors || items > kMostItems * kMaxThreads)
       launch.overlapping<any_norm_kernel<kAdd, T>>(count, threads_for(ceil_div(part.width, 4)), 0,
                                                    part);
+    else if (alone && items <= kAloneThreads)
+      with.template operator()<1, kAloneThreads>();
+    else if (alone && items <= 2 * kAloneThreads)
+      with.template operator()<2, kAloneThreads>();
     else if (items <= 4 * kWarp)
-      with_items.template operator()<1>();
-    else if (items <= 2 * most)
-      with_items.template operator()<2>();
-    else if (items <= 4 * most)
-      with_items.template operator()<4>();
+      with.template operator()<1, kMaxThreads>();
+    else if (items <= 2 * kMaxThreads)
+      with.template operator()<2, kMaxThreads>();
+    else if (items <= 4 * kMaxThreads)
+      with.template operator()<4, kMaxThreads>();
     else
-      with_items.template operator()<kMostItems>();
+      with.template operator()<kMostItems, kMaxThreads>();
   }
 }
 

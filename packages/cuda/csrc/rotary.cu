@@ -22,8 +22,7 @@ constexpr int kThreads = 128, kVectorThreads = 2048;
 
 /// Elements of a head that one thread turns at once, as pairs of vectors x and y.
 ///
-/// In neox order a step is kStep elements from each half of a head: N pairs. In GPT-J's it is N
-/// neighbouring elements: N / 2 pairs, or one pair where N is 1.
+/// In neox order those are N elements from each half of a head, in GPT-J's 2 N neighbours.
 template <typename T, int N>
 struct Neox {
   static constexpr int kPairs = N;
@@ -50,8 +49,8 @@ struct Neox {
 
 template <typename T, int N>
 struct GptJ {
-  static constexpr int kPairs = N == 1 ? 1 : N / 2;
-  static constexpr int kParts = N == 1 ? 2 : 1;  // vectors of N that hold those pairs
+  static constexpr int kPairs = N;
+  static constexpr int kParts = 2;  // vectors of N that hold those pairs
   Vector<T, N> part[kParts];
 
   __device__ void read(const T* head, int64_t pair, int64_t) {
@@ -78,24 +77,6 @@ struct GptJ {
     for (int p = 0; p < kParts; ++p) part[p] = from_floats<T>(numbers[p]);
   }
 };
-
-/// Reads kCount numbers, at once if they are half a vector or a whole one.
-template <int kCount, typename T>
-__device__ inline Floats<kCount> read_floats(const T* from) {
-  if constexpr (kCount == 1 || kCount == kVectorSize<T>) {
-    return to_floats(load<kCount>(from));
-  } else {
-    static_assert(2 * kCount == kVectorSize<T>);
-    struct alignas(kVectorBytes / 2) HalfVector {
-      T values[kCount];
-    };
-    const auto vector = *reinterpret_cast<const HalfVector*>(from);
-    Floats<kCount> floats;
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) floats[i] = to_float(vector.values[i]);
-    return floats;
-  }
-}
 
 template <typename T>
 struct RotaryArguments {
@@ -141,7 +122,7 @@ __global__ void __launch_bounds__(kThreads, kVectorThreads / kThreads)
   }
   const bool known = row >= 0 && row < a.rows;
   const T* const angles = a.cache + (known ? row : 0) * a.rot_dim + pair;
-  pairs.turn(read_floats<Pairs::kPairs>(angles), read_floats<Pairs::kPairs>(angles + half));
+  pairs.turn(to_floats(load<Pairs::kPairs>(angles)), to_floats(load<Pairs::kPairs>(angles + half)));
   if (known && a.once)
     pairs.template write<true>(head, pair, half);
   else if (known)
@@ -155,7 +136,7 @@ bool is_vectorizable(const RotaryCall& call) {
   };
   return is_aligned(call.query.data) && is_aligned(call.key.data) && is_aligned(call.cache.data) &&
          fits(call.head_size) && fits(call.query_heads.token_stride) &&
-         fits(call.key_heads.token_stride) && fits(call.is_neox ? call.rot_dim / 2 : call.rot_dim);
+         fits(call.key_heads.token_stride) && fits(call.rot_dim / 2);
 }
 
 /// Turns all heads.

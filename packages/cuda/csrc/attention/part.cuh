@@ -96,11 +96,6 @@ __device__ inline bool exists(const AttentionKernel& call, int block) {
   return block >= 0 && block < call.layout.blocks;
 }
 
-/// Fetches the line at an address into the L2 cache.
-__device__ inline void fetch_line(const void* address) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
-}
-
 /// The keys that one head sees.
 class Sight {
  public:

@@ -30,7 +30,7 @@ constexpr int64_t kLeastPartTokens = kPartStep;
 constexpr int64_t kAnyBlocks = 8;
 /// Tokens of a part up to which a cluster for a whole sequence is faster than several and another
 /// kernel for their results. Measured on an H200.
-constexpr int64_t kWholePartTokens = 256;
+constexpr int64_t kWholePartTokens = 128;
 /// Query heads that attend_any works on together.
 constexpr int kAnyHeads = 4;
 

@@ -13,12 +13,15 @@
 #include <vllm_ops/flash_cache.h>
 #include <vllm_ops/kernel.h>
 #include <vllm_ops/paged_cache.h>
+#include <vllm_ops/copy_async.cuh>
 #include <vllm_ops/launch.cuh>
 
 namespace vllm_ops::cuda {
 namespace {
 
 constexpr unsigned kThreads = 256;
+/// Of a block that moves tiles: fewer, so that more tiles are on their way.
+constexpr int kTileThreads = 128;
 /// A tile: tokens, and bytes of one head of each, in pieces as keys lie in.
 constexpr int kTileTokens = 32, kTileBytes = 256, kPiece = 16, kPieces = kTileBytes / kPiece;
 
@@ -48,43 +51,22 @@ __device__ inline void put(void* to, const V& value, bool once) {
   }
 }
 
-/// 16 bytes of keys or values, in registers.
-union Piece {
-  uint4 whole;
-  uint16_t halves[kPiece / 2];
-  uint32_t words[kPiece / 4];
-};
-
-/// Reads or writes the elements E of a piece, at once where its place is aligned.
-template <bool kAligned, typename E>
-__device__ inline Piece read_piece(const E* from) {
-  Piece piece;
-  if constexpr (kAligned) {
-    piece.whole = __ldcs(reinterpret_cast<const uint4*>(from));
-  } else {
+/// Reads or writes the elements E of a piece one by one: their place is not aligned.
+template <typename E>
+__device__ inline uint4 read_elements(const E* from) {
+  E elements[kPiece / sizeof(E)];
 #pragma unroll
-    for (int i = 0; i < kPiece / static_cast<int>(sizeof(E)); ++i) {
-      if constexpr (sizeof(E) == 2)
-        piece.halves[i] = from[i];
-      else
-        piece.words[i] = from[i];
-    }
-  }
+  for (int i = 0; i < kPiece / static_cast<int>(sizeof(E)); ++i) elements[i] = from[i];
+  uint4 piece;
+  memcpy(&piece, elements, sizeof(piece));
   return piece;
 }
-template <bool kAligned, typename E>
-__device__ inline void write_piece(E* to, const Piece& piece, bool once) {
-  if constexpr (kAligned) {
-    put(to, piece.whole, once);
-  } else {
+template <typename E>
+__device__ inline void write_elements(E* to, const uint4& piece) {
+  E elements[kPiece / sizeof(E)];
+  memcpy(elements, &piece, sizeof(piece));
 #pragma unroll
-    for (int i = 0; i < kPiece / static_cast<int>(sizeof(E)); ++i) {
-      if constexpr (sizeof(E) == 2)
-        to[i] = piece.halves[i];
-      else
-        to[i] = piece.words[i];
-    }
-  }
+  for (int i = 0; i < kPiece / static_cast<int>(sizeof(E)); ++i) to[i] = elements[i];
 }
 
 /// E: an unsigned integer of the elements' size.
@@ -104,16 +86,15 @@ struct PagedArguments {
 /// A block moves tiles of kTileTokens tokens (blockIdx.y) and kTileBytes of one head (blockIdx.x):
 /// blocks that run at once read, and write, what lies next to each other.
 template <bool kAligned, typename E>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kTileThreads)
     paged_kernel(const __grid_constant__ PagedArguments<E> a) {
   let_next_kernel_start();
   wait_for_previous_kernel();
   constexpr int x = kPiece / sizeof(E), kElements = kTileBytes / sizeof(E);
-  // Rows of keys are read by pieces, a quarter of a warp at a time from different banks; rows of
-  // values by elements, each lane from a row of its own: an odd number of words.
-  constexpr int kKeyPitch = kTileBytes / kPiece + 1, kValuePitch = kTileBytes / 4 + 1;
-  __shared__ uint4 keys[kTileTokens * kKeyPitch];
-  __shared__ uint32_t values[kTileTokens * kValuePitch];
+  // Rows are an odd number of pieces apart: a quarter of a warp reads its pieces from different
+  // banks.
+  constexpr int kPitch = kPieces + 1;
+  __shared__ uint4 keys[kTileTokens * kPitch], values[kTileTokens * kPitch];
   __shared__ int64_t places[2][kTileTokens];  // block, position; block -1 of a token to skip
   __shared__ unsigned neighbours;             // tokens whose slot follows on those of their run
   // Tokens of a run, whose elements are 16 bytes of a value's row, and runs of a block of 16.
@@ -127,6 +108,22 @@ __global__ void __launch_bounds__(kThreads)
        first_token += static_cast<int64_t>(gridDim.y) * kTileTokens) {
     const int tokens =
         static_cast<int>(min(static_cast<int64_t>(kTileTokens), a.tokens - first_token));
+    // Everything is on its way before anything is waited for.
+    const int64_t offset = head * a.layout.head_size + first_element;
+#pragma unroll
+    for (int i = threadIdx.x; i < kTileTokens * kPieces; i += kTileThreads) {
+      const int token = i / kPieces, piece = i % kPieces, to = token * kPitch + piece;
+      if (token >= tokens || piece >= pieces) continue;
+      const E* const k = a.key + (first_token + token) * a.key_stride + offset + piece * x;
+      const E* const v = a.value + (first_token + token) * a.value_stride + offset + piece * x;
+      if constexpr (kAligned) {
+        copy_async(shared_address(keys + to), k, true);
+        copy_async(shared_address(values + to), v, true);
+      } else {
+        keys[to] = read_elements(k), values[to] = read_elements(v);
+      }
+    }
+    commit_copies();
     if (threadIdx.x < kTileTokens) {
       const int token = threadIdx.x, first = token / kRun * kRun;
       const int64_t slot = token < tokens ? a.slots[first_token + token] : -1;
@@ -138,34 +135,12 @@ __global__ void __launch_bounds__(kThreads)
       const unsigned all = __ballot_sync(~0u, follows);
       if (token == 0) neighbours = all;
     }
-    const int64_t offset = head * a.layout.head_size + first_element;
-    // All of a thread's pieces on their way before the first is there.
-    constexpr int kEach = kTileTokens * kPieces / kThreads, kStep = kThreads / kPieces;
-    const int piece_of = threadIdx.x % kPieces, token_of = threadIdx.x / kPieces;
-    Piece k[kEach], v[kEach];
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int token = token_of + i * kStep;
-      if (token < tokens && piece_of < pieces) {
-        const int64_t t = first_token + token, at = offset + piece_of * x;
-        k[i] = read_piece<kAligned>(a.key + t * a.key_stride + at);
-        v[i] = read_piece<kAligned>(a.value + t * a.value_stride + at);
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int token = token_of + i * kStep;
-      if (token < tokens && piece_of < pieces) {
-        keys[token * kKeyPitch + piece_of] = k[i].whole;
-#pragma unroll
-        for (int w = 0; w < 4; ++w) values[token * kValuePitch + piece_of * 4 + w] = v[i].words[w];
-      }
-    }
+    wait_for_copies<0>();
     __syncthreads();
 
     // A lane stays with its token, and a warp's lanes write next to each other.
     const int token = threadIdx.x % kTileTokens, warp = threadIdx.x / kTileTokens;
-    constexpr int kWarps = kThreads / kTileTokens;
+    constexpr int kWarps = kTileThreads / kTileTokens;
     const int64_t block = token < tokens ? places[0][token] : -1, position = places[1][token];
     if (block >= 0) {
       E* const key_block = a.key_cache + block * a.layout.key_block_stride +
@@ -175,17 +150,20 @@ __global__ void __launch_bounds__(kThreads)
       for (int i = 0; i < kPieces / kWarps; ++i) {
         const int piece = warp + i * kWarps;
         if (piece < pieces) {
-          Piece whole;
-          whole.whole = keys[token * kKeyPitch + piece];
-          write_piece<kAligned>(key_block + piece * x * a.layout.block_size, whole, a.once);
+          E* const to = key_block + piece * x * a.layout.block_size;
+          const uint4 whole = keys[token * kPitch + piece];
+          if constexpr (kAligned)
+            put(to, whole, a.once);
+          else
+            write_elements(to, whole);
         }
       }
     }
     const int elements = pieces * x;
-    for (int i = threadIdx.x; i < kTileTokens / kRun * elements; i += kThreads) {
+    for (int i = threadIdx.x; i < kTileTokens / kRun * elements; i += kTileThreads) {
       const int run = (i / (kRuns * elements) * kRuns + i % kRuns) * kRun, d = i / kRuns % elements;
       const auto element = [&](int t) {
-        return reinterpret_cast<const E*>(values + (run + t) * kValuePitch)[d];
+        return reinterpret_cast<const E*>(values + (run + t) * kPitch)[d];
       };
       const auto to = [&](int t) {
         return a.value_cache + places[0][run + t] * a.layout.value_block_stride +
@@ -279,14 +257,10 @@ void reshape_and_cache(const Tensor& key, const Tensor& value, Tensor& key_cache
                                       layout,
                                       2 * k.numel() * size >= kStoredOnceBytes,
                                       value_runs};
-    const auto with = [&]<bool kAligned>() {
-      launch.allow_shared<paged_kernel<kAligned, E>>(0);
-      launch.overlapping<paged_kernel<kAligned, E>>(grid, dim3(kThreads), 0, arguments);
-    };
     if (aligned)
-      with.template operator()<true>();
+      launch.overlapping<paged_kernel<true, E>>(grid, dim3(kTileThreads), 0, arguments);
     else
-      with.template operator()<false>();
+      launch.overlapping<paged_kernel<false, E>>(grid, dim3(kTileThreads), 0, arguments);
   };
   // A copy of bits: only the size of the elements counts.
   if (size == 2)

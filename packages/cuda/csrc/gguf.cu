@@ -207,7 +207,7 @@ struct Block<GgmlType::Q6_K> {
 };
 
 /// Threads of a block, and runs that each of them makes of a tile: enough to be read at once.
-constexpr int kThreads = 256, kThreadRuns = 4;
+constexpr int kThreads = 256, kThreadRuns = 8;
 
 template <typename T, typename B>
 __global__ void __launch_bounds__(kThreads)
@@ -225,21 +225,24 @@ __global__ void __launch_bounds__(kThreads)
        first += gridDim.x * int64_t{kTile}) {
     const uint8_t* const from = blocks + first * B::kBytes;
     const int there = static_cast<int>(min(int64_t{kTile}, count - first));
-    if (there == kTile && reinterpret_cast<uintptr_t>(from) % kVectorBytes == 0) {
+    const int bytes = there * B::kBytes;
+    int read = 0;
+    if (reinterpret_cast<uintptr_t>(from) % kVectorBytes == 0) {
       // All of a thread's on their way before the first is there.
-      constexpr int kVectors = kTileBytes / kVectorBytes;
-      uint4 vectors[ceil_div(kVectors, kThreads)];
+      constexpr int kEach = ceil_div(kTileBytes / kVectorBytes, kThreads);
+      const int vectors = bytes / kVectorBytes;
+      uint4 vector[kEach];
 #pragma unroll
-      for (int i = 0; i < ceil_div(kVectors, kThreads); ++i)
-        if (const int at = i * kThreads + threadIdx.x; at < kVectors)
-          vectors[i] = __ldcs(reinterpret_cast<const uint4*>(from) + at);
+      for (int i = 0; i < kEach; ++i)
+        if (const int at = i * kThreads + threadIdx.x; at < vectors)
+          vector[i] = __ldcs(reinterpret_cast<const uint4*>(from) + at);
 #pragma unroll
-      for (int i = 0; i < ceil_div(kVectors, kThreads); ++i)
-        if (const int at = i * kThreads + threadIdx.x; at < kVectors)
-          reinterpret_cast<uint4*>(tile)[at] = vectors[i];
-    } else {
-      for (int i = threadIdx.x; i < there * B::kBytes; i += kThreads) tile[i] = from[i];
+      for (int i = 0; i < kEach; ++i)
+        if (const int at = i * kThreads + threadIdx.x; at < vectors)
+          reinterpret_cast<uint4*>(tile)[at] = vector[i];
+      read = vectors * static_cast<int>(kVectorBytes);
     }
+    for (int i = read + threadIdx.x; i < bytes; i += kThreads) tile[i] = from[i];
     __syncthreads();
 #pragma unroll
     for (int r = 0; r < kThreadRuns; ++r) {
@@ -299,7 +302,6 @@ void unpack(const Launch& launch, T* out, const uint8_t* blocks, GgmlType type, 
         constexpr int64_t kMostBlocks = 2147483647;  // of a grid
         const int64_t threads = count * (B::kElements / kRun);
         const int64_t tiles = ceil_div(threads, int64_t{kThreadRuns} * kThreads);
-        launch.allow_shared<unpack_blocks<T, B>>(0);
         launch.overlapping<unpack_blocks<T, B>>(
             static_cast<unsigned>(std::min(tiles, kMostBlocks)), kThreads, 0, out, blocks, count,
             threads * kRun * static_cast<int64_t>(sizeof(T)) >= kStoredOnceBytes);

@@ -215,7 +215,8 @@ class BulkQueue {
 
   /// Fetches a warp's first chunks into the L2 cache.
   __device__ static void fetch_ahead(const ChunkSource<T>& source, int first_chunk, int lane) {
-    if (lane >= kStages || first_chunk + lane * kWarps >= source.last_chunk) return;
+    const int chunk = first_chunk + lane * kWarps;
+    if (lane >= kStages || chunk >= source.last_chunk) return;
     const int block = block_of(source, first_chunk, lane);
     if (!exists(source.call, block)) return;
     const auto bytes = static_cast<uint32_t>(source.call.layout.head_size) * kChunk * 2;

@@ -20,8 +20,6 @@ namespace vllm_ops::cuda {
 namespace {
 
 constexpr unsigned kThreads = 256;
-/// Of a block that moves tiles: fewer, so that more tiles are on their way.
-constexpr int kTileThreads = 128;
 /// A tile: tokens, and bytes of one head of each, in pieces as keys lie in.
 constexpr int kTileTokens = 32, kTileBytes = 256, kPiece = 16, kPieces = kTileBytes / kPiece;
 
@@ -86,7 +84,7 @@ struct PagedArguments {
 /// A block moves tiles of kTileTokens tokens (blockIdx.y) and kTileBytes of one head (blockIdx.x):
 /// blocks that run at once read, and write, what lies next to each other.
 template <bool kAligned, typename E>
-__global__ void __launch_bounds__(kTileThreads)
+__global__ void __launch_bounds__(kThreads)
     paged_kernel(const __grid_constant__ PagedArguments<E> a) {
   let_next_kernel_start();
   wait_for_previous_kernel();
@@ -111,7 +109,7 @@ __global__ void __launch_bounds__(kTileThreads)
     // Everything is on its way before anything is waited for.
     const int64_t offset = head * a.layout.head_size + first_element;
 #pragma unroll
-    for (int i = threadIdx.x; i < kTileTokens * kPieces; i += kTileThreads) {
+    for (int i = threadIdx.x; i < kTileTokens * kPieces; i += kThreads) {
       const int token = i / kPieces, piece = i % kPieces, to = token * kPitch + piece;
       if (token >= tokens || piece >= pieces) continue;
       const E* const k = a.key + (first_token + token) * a.key_stride + offset + piece * x;
@@ -140,7 +138,7 @@ __global__ void __launch_bounds__(kTileThreads)
 
     // A lane stays with its token, and a warp's lanes write next to each other.
     const int token = threadIdx.x % kTileTokens, warp = threadIdx.x / kTileTokens;
-    constexpr int kWarps = kTileThreads / kTileTokens;
+    constexpr int kWarps = kThreads / kTileTokens;
     const int64_t block = token < tokens ? places[0][token] : -1, position = places[1][token];
     if (block >= 0) {
       E* const key_block = a.key_cache + block * a.layout.key_block_stride +
@@ -160,7 +158,7 @@ __global__ void __launch_bounds__(kTileThreads)
       }
     }
     const int elements = pieces * x;
-    for (int i = threadIdx.x; i < kTileTokens / kRun * elements; i += kTileThreads) {
+    for (int i = threadIdx.x; i < kTileTokens / kRun * elements; i += kThreads) {
       const int run = (i / (kRuns * elements) * kRuns + i % kRuns) * kRun, d = i / kRuns % elements;
       const auto element = [&](int t) {
         return reinterpret_cast<const E*>(values + (run + t) * kPitch)[d];
@@ -258,9 +256,9 @@ void reshape_and_cache(const Tensor& key, const Tensor& value, Tensor& key_cache
                                       2 * k.numel() * size >= kStoredOnceBytes,
                                       value_runs};
     if (aligned)
-      launch.overlapping<paged_kernel<true, E>>(grid, dim3(kTileThreads), 0, arguments);
+      launch.overlapping<paged_kernel<true, E>>(grid, dim3(kThreads), 0, arguments);
     else
-      launch.overlapping<paged_kernel<false, E>>(grid, dim3(kTileThreads), 0, arguments);
+      launch.overlapping<paged_kernel<false, E>>(grid, dim3(kThreads), 0, arguments);
   };
   // A copy of bits: only the size of the elements counts.
   if (size == 2)

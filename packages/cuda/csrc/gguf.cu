@@ -226,11 +226,9 @@ __global__ void __launch_bounds__(kThreads)
     const uint8_t* const from = blocks + first * B::kBytes;
     const int there = static_cast<int>(min(int64_t{kTile}, count - first));
     const int bytes = there * B::kBytes;
-    int read = 0;
-    if (reinterpret_cast<uintptr_t>(from) % kVectorBytes == 0) {
-      // All of a thread's on their way before the first is there.
+    // All of a thread's on their way before the first is there.
+    const auto copy = [&](int vectors) {
       constexpr int kEach = ceil_div(kTileBytes / kVectorBytes, kThreads);
-      const int vectors = bytes / kVectorBytes;
       uint4 vector[kEach];
 #pragma unroll
       for (int i = 0; i < kEach; ++i)
@@ -240,9 +238,16 @@ __global__ void __launch_bounds__(kThreads)
       for (int i = 0; i < kEach; ++i)
         if (const int at = i * kThreads + threadIdx.x; at < vectors)
           reinterpret_cast<uint4*>(tile)[at] = vector[i];
-      read = vectors * static_cast<int>(kVectorBytes);
+    };
+    const bool aligned = reinterpret_cast<uintptr_t>(from) % kVectorBytes == 0;
+    if (aligned && there == kTile) {
+      copy(kTileBytes / kVectorBytes);
+    } else {
+      const int whole = aligned ? bytes / static_cast<int>(kVectorBytes) : 0;
+      copy(whole);
+      for (int i = whole * static_cast<int>(kVectorBytes) + threadIdx.x; i < bytes; i += kThreads)
+        tile[i] = from[i];
     }
-    for (int i = read + threadIdx.x; i < bytes; i += kThreads) tile[i] = from[i];
     __syncthreads();
 #pragma unroll
     for (int r = 0; r < kThreadRuns; ++r) {

@@ -141,17 +141,20 @@ __global__ void __launch_bounds__(32 * kWarps)
 /// Rows of the weight and tokens in a fragment, and elements of either that its warp takes at once.
 constexpr int kTileRows = 16, kTileTokens = 8, kSpan = 32;
 
-/// 16 rows of the weight by kTiles times 8 tokens. The warps share out the elements of the rows.
-template <typename T, typename Out, int kTiles>
-__global__ void __launch_bounds__(32 * kWarps)
+/// kRowTiles times 16 rows of the weight by kTiles times 8 tokens, so that an input is read once
+/// for several rows. The warps share out the elements of the rows, kSpan times kLoads of them at
+/// once.
+template <typename T, typename Out, int kTiles, int kRowTiles, int kBlockWarps, int kLoads>
+__global__ void __launch_bounds__(32 * kBlockWarps)
     linear_tensor_cores(const __grid_constant__ Linear<T, Out> call) {
-  __shared__ float shared[kWarps][kTiles * kTileTokens][kTileRows];
+  constexpr int kBlockRows = kRowTiles * kTileRows, kBlockTokens = kTiles * kTileTokens;
+  __shared__ float shared[kBlockWarps][kBlockTokens][kBlockRows];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
-  const int64_t first_row = blockIdx.x / call.token_groups * kTileRows;
-  const int64_t token = blockIdx.x % call.token_groups * (kTiles * kTileTokens);
-  const T* weights[2];
+  const int64_t first_row = blockIdx.x / call.token_groups * kBlockRows;
+  const int64_t token = blockIdx.x % call.token_groups * kBlockTokens;
+  const T* weights[2 * kRowTiles];  // rows 8 apart
 #pragma unroll
-  for (int r = 0; r < 2; ++r)
+  for (int r = 0; r < 2 * kRowTiles; ++r)
     weights[r] = call.weight + min(first_row + row + 8 * r, call.outputs - 1) * call.weight_stride +
                  8 * column;
   const T* inputs[kTiles];
@@ -164,44 +167,51 @@ __global__ void __launch_bounds__(32 * kWarps)
 
   // Eight neighbouring elements are those of two fragments: 0, 1 and 2, 3 of the first, 4, 5 and 6,
   // 7 of the second, for rows of the weight and of the input alike.
-  float sums[kTiles][4] = {};
-  for (int64_t first = warp * kAhead * kSpan; first < call.inputs;
-       first += kWarps * kAhead * kSpan) {
-    uint4 w[kAhead][2];
+  float sums[kTiles][kRowTiles][4] = {};
+  for (int64_t first = warp * kLoads * kSpan; first < call.inputs;
+       first += kBlockWarps * kLoads * kSpan) {
+    uint4 w[kLoads][2 * kRowTiles];
 #pragma unroll
-    for (int a = 0; a < kAhead; ++a)
+    for (int a = 0; a < kLoads; ++a)
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
+      for (int r = 0; r < 2 * kRowTiles; ++r) {
         const int64_t i = first + a * kSpan;
         w[a][r] = i + 8 * column < call.inputs
                       ? __ldcs(reinterpret_cast<const uint4*>(weights[r] + i))
                       : uint4{0, 0, 0, 0};
       }
 #pragma unroll
-    for (int a = 0; a < kAhead; ++a)
+    for (int a = 0; a < kLoads; ++a)
 #pragma unroll
       for (int t = 0; t < kTiles; ++t) {
         const int64_t i = first + a * kSpan;
         const uint4 x = i + 8 * column < call.inputs
                             ? *reinterpret_cast<const uint4*>(inputs[t] + i)
                             : uint4{0, 0, 0, 0};
-        multiply_add<T>(sums[t], {w[a][0].x, w[a][1].x, w[a][0].y, w[a][1].y}, {x.x, x.y});
-        multiply_add<T>(sums[t], {w[a][0].z, w[a][1].z, w[a][0].w, w[a][1].w}, {x.z, x.w});
+#pragma unroll
+        for (int r = 0; r < kRowTiles; ++r) {
+          const uint4 &upper = w[a][2 * r], &lower = w[a][2 * r + 1];
+          multiply_add<T>(sums[t][r], {upper.x, lower.x, upper.y, lower.y}, {x.x, x.y});
+          multiply_add<T>(sums[t][r], {upper.z, lower.z, upper.w, lower.w}, {x.z, x.w});
+        }
       }
   }
   let_next_kernel_start();  // not before, as above
 #pragma unroll
   for (int t = 0; t < kTiles; ++t)
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      shared[warp][t * kTileTokens + 2 * column + i % 2][row + i / 2 * 8] = sums[t][i];
+    for (int r = 0; r < kRowTiles; ++r)
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        shared[warp][t * kTileTokens + 2 * column + i % 2][r * kTileRows + row + i / 2 * 8] =
+            sums[t][r][i];
   __syncthreads();
-  for (int i = threadIdx.x; i < kTiles * kTileTokens * kTileRows; i += 32 * kWarps) {
-    const int r = i % kTileRows, t = i / kTileRows;
+  for (int i = threadIdx.x; i < kBlockTokens * kBlockRows; i += 32 * kBlockWarps) {
+    const int r = i % kBlockRows, t = i / kBlockRows;
     if (first_row + r >= call.outputs || token + t >= call.tokens) continue;
     float sum = 0.0f;
 #pragma unroll
-    for (int w = 0; w < kWarps; ++w) sum += shared[w][t][r];
+    for (int w = 0; w < kBlockWarps; ++w) sum += shared[w][t][r];
     call.out[(token + t) * call.out_stride + first_row + r] = from_float<Out>(sum);
   }
 }
@@ -222,15 +232,13 @@ void run(const DeviceCheck& check, const Launch& launch, const Linear<T, Out>& c
   constexpr int kN = kVectorSize<T>;
   constexpr int64_t kBlockRows = kWarps * kRows;
   if constexpr (sizeof(T) == 2) {
-    if (vectors && call.tokens > 16)
-      return launch_linear<linear_tensor_cores<T, Out, 4>>(check, launch, call, kTileRows,
-                                                           4 * kTileTokens);
-    if (vectors && call.tokens > 8)
-      return launch_linear<linear_tensor_cores<T, Out, 2>>(check, launch, call, kTileRows,
-                                                           2 * kTileTokens);
-    if (vectors && call.tokens > 1)
-      return launch_linear<linear_tensor_cores<T, Out, 1>>(check, launch, call, kTileRows,
-                                                           kTileTokens);
+    const auto on_tensor_cores = [&]<int kTiles, int kBlockWarps, int kLoads>() {
+      launch_linear<linear_tensor_cores<T, Out, kTiles, 2, kBlockWarps, kLoads>>(
+          check, launch, call, 2 * kTileRows, kTiles * kTileTokens, kBlockWarps);
+    };
+    if (vectors && call.tokens > 16) return on_tensor_cores.template operator()<4, 8, 2>();
+    if (vectors && call.tokens > 8) return on_tensor_cores.template operator()<2, 8, 4>();
+    if (vectors && call.tokens > 1) return on_tensor_cores.template operator()<1, 16, 2>();
   } else if (vectors && call.tokens > 1) {
     return launch_linear<linear_rows<T, Out, 4, kN>>(check, launch, call, kBlockRows, 4);
   }

@@ -117,8 +117,6 @@ inline cudaStream_t current_stream(int32_t device) {
 
 /// Devices that are known one by one; a machine has fewer.
 constexpr int kDevices = 64;
-/// Blocks of a cluster at most, on every device that has clusters.
-constexpr int kLargestCluster = 8;
 
 /// Launches kernels on the device of an op's arguments and on torch's current stream there. Nothing
 /// here waits for the device, so a launcher can be captured into a CUDA graph.
@@ -153,43 +151,17 @@ class Launch {
   /// waits.
   template <auto Kernel, typename... Arguments>
   void overlapping(dim3 grid, dim3 block, std::size_t shared, Arguments&&... arguments) const {
-    in_clusters<Kernel>(1, grid, block, shared, std::forward<Arguments>(arguments)...);
-  }
-
-  /// The same with `size` neighbouring blocks in a cluster, for which clusters_at_once is not 0.
-  template <auto Kernel, typename... Arguments>
-  void in_clusters(int size, dim3 grid, dim3 block, std::size_t shared,
-                   Arguments&&... arguments) const {
-    cudaLaunchAttribute attributes[2]{};
-    cudaLaunchConfig_t config = clustered(size, grid, block, shared, attributes);
-    if (has_hopper_code<Kernel>()) {
-      cudaLaunchAttribute& overlap = attributes[config.numAttrs++];
-      overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-      overlap.val.programmaticStreamSerializationAllowed = 1;
-    }
+    cudaLaunchAttribute overlap{};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared;
+    config.stream = stream_;
+    config.attrs = &overlap;
+    config.numAttrs = has_hopper_code<Kernel>() ? 1 : 0;
     launch(config, Kernel, std::forward<Arguments>(arguments)...);
-  }
-
-  /// How many clusters of `size` blocks the device runs at once, up to kLargestCluster; none where
-  /// it has no clusters of this size. Asked once for each kernel, device and size.
-  template <auto Kernel>
-  int clusters_at_once(int size, dim3 block, std::size_t shared) const {
-    static std::array<std::array<int, kLargestCluster + 1>, kDevices>
-        known{};  // less 1; 0: not yet
-    int& answer = known[check_.device() % kDevices][size];
-    if (answer != 0) return answer - 1;
-    int clusters = 0;
-    if (has_hopper_code<Kernel>()) {
-      cudaLaunchAttribute attributes[2]{};
-      const cudaLaunchConfig_t config = clustered(size, dim3(size), block, shared, attributes);
-      if (cudaOccupancyMaxActiveClusters(&clusters, reinterpret_cast<const void*>(Kernel),
-                                         &config) != cudaSuccess) {
-        static_cast<void>(cudaGetLastError());  // too large for this device
-        clusters = 0;
-      }
-    }
-    answer = clusters + 1;
-    return clusters;
   }
 
   /// Lets a kernel have `bytes` of dynamic shared memory beside what it declares, and as many
@@ -227,22 +199,6 @@ class Launch {
   cudaStream_t stream() const { return stream_; }
 
  private:
-  cudaLaunchConfig_t clustered(int size, dim3 grid, dim3 block, std::size_t shared,
-                               cudaLaunchAttribute (&attributes)[2]) const {
-    cudaLaunchConfig_t config{};
-    config.gridDim = grid;
-    config.blockDim = block;
-    config.dynamicSmemBytes = shared;
-    config.stream = stream_;
-    config.attrs = attributes;
-    if (size > 1) {
-      cudaLaunchAttribute& cluster = attributes[config.numAttrs++];
-      cluster.id = cudaLaunchAttributeClusterDimension;
-      cluster.val.clusterDim = {static_cast<unsigned>(size), 1, 1};
-    }
-    return config;
-  }
-
   template <typename... Parameters, typename... Arguments>
   void launch(const cudaLaunchConfig_t& config, void (*kernel)(Parameters...),
               Arguments&&... arguments) const {

@@ -4,9 +4,9 @@
 // over a paged cache (Kwon et al., 2023), with ALiBi (Press et al., 2021) and block sparsity. Both
 // ops run the same kernels: attend_tensor_cores for 16-bit elements in aligned blocks of 8 or more
 // tokens, attend_any for everything else. Few sequences are cut into parts, so that every
-// multiprocessor has work, which clusters of blocks put together, or combine_parts; its input is
-// float32, in v2 in the caller's memory if that has room, else in memory of torch's allocator.
-// float32 inside, one rounding at the end.
+// multiprocessor has work, and combine_parts puts those together; the parts' results are float32,
+// in v2 in the caller's memory if that has room, else in memory of torch's allocator. float32
+// inside, one rounding at the end.
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <vllm_ops/kernel.h>
@@ -28,9 +28,6 @@ namespace {
 constexpr int64_t kLeastPartTokens = kPartStep;
 /// Blocks of attend_any that a multiprocessor is given at once.
 constexpr int64_t kAnyBlocks = 8;
-/// Tokens of a part up to which a cluster for a whole sequence is faster than several and another
-/// kernel for their results. Measured on an H200.
-constexpr int64_t kWholePartTokens = 128;
 /// Query heads that attend_any works on together.
 constexpr int kAnyHeads = 4;
 
@@ -111,12 +108,10 @@ bool suits_vectors(const CheckedAttention& checked) {
          aligned(layout.value_head_stride);
 }
 
-/// Stands for all kernels with bulk copies, which take as much of a multiprocessor each.
-constexpr auto kAnyBulk = attend_tensor_cores<__half, 128, DeepQueue>;
-
 /// Whether a chunk of the tensor cores' kernel is a block, of which bulk copies take all at once.
 bool suits_bulk_copies(const Launch& launch, const PagedLayout& layout) {
-  return layout.block_size == kChunk && launch.has_hopper_code<kAnyBulk>();
+  return layout.block_size == kChunk &&
+         launch.has_hopper_code<attend_tensor_cores<__half, 128, DeepQueue>>();
 }
 
 template <typename T, int kSize, template <typename, int> typename Queue>
@@ -124,7 +119,7 @@ void launch_queue(const Launch& launch, const AttentionKernel& call, unsigned bl
   using Q = Queue<T, kSize>;
   constexpr auto kKernel = attend_tensor_cores<T, kSize, Queue>;
   launch.allow_shared<kKernel>(Q::kShared);
-  launch.in_clusters<kKernel>(call.cluster, blocks, 32 * Q::kWarps, Q::kShared, call);
+  launch.overlapping<kKernel>(blocks, 32 * Q::kWarps, Q::kShared, call);
 }
 
 template <typename T, int kSize>
@@ -145,36 +140,6 @@ void launch_any(const Launch& launch, const AttentionKernel& call, unsigned bloc
     launch.overlapping<attend_any<T, kHeads, kVectorSize<T>>>(blocks, kTile, shared, call);
   else
     launch.overlapping<attend_any<T, kHeads, 1>>(blocks, kTile, shared, call);
-}
-
-/// Into how many parts `units` of work are cut, so that each multiprocessor has some, and how many
-/// of them a cluster puts together.
-struct Split {
-  int64_t parts = 1, cluster = 1;
-  int64_t partials() const { return parts / cluster; }
-};
-
-Split split(const Launch& launch, int64_t units, int64_t at_once, int64_t longest, bool bulk) {
-  const int64_t parts =
-      std::clamp<int64_t>(at_once / units, 1, std::max<int64_t>(1, longest / kLeastPartTokens));
-  if (!bulk) return {.parts = parts};
-  using Q = DeepQueue<__half, 128>;
-  launch.allow_shared<kAnyBulk>(Q::kShared);
-  const auto clusters = [&](int64_t size) {
-    return launch.clusters_at_once<kAnyBulk>(static_cast<int>(size), 32 * Q::kWarps, Q::kShared);
-  };
-  // All parts in one cluster, if that leaves none too long.
-  int64_t whole = std::min<int64_t>(parts, kLargestCluster);
-  while (whole > 1 && clusters(whole) < units) --whole;
-  Split best{.parts = whole, .cluster = whole};
-  if (longest / whole <= kWholePartTokens) return best;
-  // Else several, whose results take another kernel, if that keeps more multiprocessors busy.
-  for (int64_t cluster = kLargestCluster; cluster > 1; cluster /= 2) {
-    const int64_t several = std::min(parts / cluster, clusters(cluster) / units);
-    if (several * cluster > best.parts + best.parts / 4)
-      best = {.parts = several * cluster, .cluster = cluster};
-  }
-  return best;
 }
 
 /// What both ops do once their arguments have been checked. `scratch` is v2's.
@@ -209,26 +174,25 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
       (bulk           ? int64_t{DeepQueue<__half, 128>::kBlocksPerMultiprocessor}
        : tensor_cores ? int64_t{CopyQueue<__half, 128>::kBlocksPerMultiprocessor}
                       : kAnyBlocks);
-  const Split cut = split(launch, units, at_once, call.longest, bulk);
-  const int64_t rows = call.sequences * heads, partials = cut.partials();
+  const int64_t parts = std::clamp<int64_t>(at_once / units, 1,
+                                            std::max<int64_t>(1, call.longest / kLeastPartTokens));
+  const int64_t rows = call.sequences * heads;
   std::optional<PartMemory> memory;
-  if (partials > 1 && scratch != nullptr && scratch->partitions >= partials &&
-      Room(scratch->tmp_out).floats >= rows * partials * size) {
+  if (parts > 1 && scratch != nullptr && scratch->partitions >= parts &&
+      Room(scratch->tmp_out).floats >= rows * parts * size) {
     call.sums = Room(scratch->tmp_out).begin;
     call.maxima = scratch->max_logits.as<float>();
     call.totals = scratch->exp_sums.as<float>();
-  } else if (partials > 1) {
-    memory.emplace(check, rows * partials * (size + 2));
+  } else if (parts > 1) {
+    memory.emplace(check, rows * parts * (size + 2));
     call.sums = memory->data();
-    call.maxima = call.sums + rows * partials * size;
-    call.totals = call.maxima + rows * partials;
+    call.maxima = call.sums + rows * parts * size;
+    call.totals = call.maxima + rows * parts;
   }
-  call.parts = static_cast<int>(cut.parts);
-  call.cluster = static_cast<int>(cut.cluster);
-  call.partials = static_cast<int>(partials);
+  call.parts = static_cast<int>(parts);
   call.first_blocks = static_cast<unsigned>(at_once);
 
-  const int64_t blocks = units * cut.parts;
+  const int64_t blocks = units * parts;
   if (blocks > kMost)
     check.fail("query", text("at most ", kMost, " sequences times heads"),
                text("shape ", checked.query.shape()));
@@ -246,10 +210,10 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
       launch_any<T, 1>(launch, call, grid, suits_vectors(checked));
     else if (!tensor_cores)
       launch_any<T, kAnyHeads>(launch, call, grid, suits_vectors(checked));
-    if (partials > 1)
+    if (parts > 1)
       launch.overlapping<combine_parts<T>>(static_cast<unsigned>(rows),
-                                           dim3(kCombineThreads, kCombineRows),
-                                           partials * sizeof(float), call);
+                                           dim3(kCombineThreads, combine_rows(parts)),
+                                           parts * sizeof(float), call);
   });
 }
 

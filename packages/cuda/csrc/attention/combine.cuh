@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Puts the partial results of each sequence together: out = sum_p f_p sums_p / sum_p f_p totals_p
+// Puts the parts of each sequence together: out = sum_p f_p sums_p / sum_p f_p totals_p
 // with f_p = 2^(maximum_p - maximum). A block for each head; rows of its threads take every
 // kCombineRows-th part, and their sums are added in a fixed order. Next to nothing is computed, so
 // what counts is that everything is under way at once: a thread's first kCombineAhead sums are
@@ -12,36 +12,42 @@
 
 namespace vllm_ops::cuda {
 
-constexpr int kCombineThreads = 128, kCombineRows = 8, kCombineAhead = 8;
+constexpr int kCombineThreads = 128, kMostCombineRows = 8, kCombineAhead = 8;
+
+/// Rows of a block's threads: no more than have parts to load ahead.
+inline unsigned combine_rows(int64_t parts) {
+  return static_cast<unsigned>(std::min<int64_t>(ceil_div(parts, kCombineAhead), kMostCombineRows));
+}
 
 template <typename T>
-__global__ void __launch_bounds__(kCombineThreads* kCombineRows)
+__global__ void __launch_bounds__(kCombineThreads* kMostCombineRows)
     combine_parts(const __grid_constant__ AttentionKernel call) {
-  extern __shared__ float factors[];  // [partials]
-  __shared__ float row_sums[kCombineRows][kCombineThreads];
+  extern __shared__ float factors[];  // [parts]
+  __shared__ float row_sums[kMostCombineRows][kCombineThreads];
   let_next_kernel_start();
   wait_for_previous_kernel();
   const int64_t pair = blockIdx.x;  // sequence and head
   const int thread = threadIdx.x + threadIdx.y * kCombineThreads, lane = thread % 32;
-  const float* const maxima = call.maxima + pair * call.partials;
-  const float* const totals = call.totals + pair * call.partials;
+  const int rows = static_cast<int>(blockDim.y);
+  const float* const maxima = call.maxima + pair * call.parts;
+  const float* const totals = call.totals + pair * call.parts;
   const int64_t size = call.layout.head_size, head = pair % call.heads;
-  const float* const sums = call.sums + pair * call.partials * size;
+  const float* const sums = call.sums + pair * call.parts * size;
   float first_sums[kCombineAhead];
 #pragma unroll
   for (int i = 0; i < kCombineAhead; ++i) {
-    const int p = threadIdx.y + i * kCombineRows;
-    first_sums[i] = p < call.partials && threadIdx.x < size ? sums[p * size + threadIdx.x] : 0.0f;
+    const int p = threadIdx.y + i * rows;
+    first_sums[i] = p < call.parts && threadIdx.x < size ? sums[p * size + threadIdx.x] : 0.0f;
   }
 
   // Every warp for itself, in the same order: no thread has to wait for another's maximum or total.
   const auto at = [&](const float* values, int p, float none) {
-    return p < call.partials ? values[p] : none;
+    return p < call.parts ? values[p] : none;
   };
   const float near[2] = {at(maxima, lane, -INFINITY), at(maxima, lane + 32, -INFINITY)};
   const float near_totals[2] = {at(totals, lane, 0.0f), at(totals, lane + 32, 0.0f)};
   float maximum = fmaxf(near[0], near[1]);
-  for (int p = lane + 64; p < call.partials; p += 32) maximum = fmaxf(maximum, maxima[p]);
+  for (int p = lane + 64; p < call.parts; p += 32) maximum = fmaxf(maximum, maxima[p]);
   for (int step = 16; step > 0; step /= 2)
     maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, step));
   float total = 0.0f;
@@ -49,11 +55,11 @@ __global__ void __launch_bounds__(kCombineThreads* kCombineRows)
     const float factor = rescale(part_maximum, maximum);
     // NaN stays: it marks what could not be computed, though there may be no maximum.
     total += part != part ? part : factor * part;
-    if (thread < 32 && p < call.partials) factors[p] = factor;
+    if (thread < 32 && p < call.parts) factors[p] = factor;
   };
   add(lane, near[0], near_totals[0]);
   add(lane + 32, near[1], near_totals[1]);
-  for (int p = lane + 64; p < call.partials; p += 32) add(p, maxima[p], totals[p]);
+  for (int p = lane + 64; p < call.parts; p += 32) add(p, maxima[p], totals[p]);
   for (int step = 16; step > 0; step /= 2) total += __shfl_xor_sync(~0u, total, step);
   __syncthreads();
 
@@ -64,19 +70,17 @@ __global__ void __launch_bounds__(kCombineThreads* kCombineRows)
     if (d < size) {
 #pragma unroll
       for (int i = 0; i < kCombineAhead; ++i) {
-        const int p = threadIdx.y + i * kCombineRows;
-        if (p < call.partials)
-          sum += factors[p] * (first == 0 ? first_sums[i] : sums[p * size + d]);
+        const int p = threadIdx.y + i * rows;
+        if (p < call.parts) sum += factors[p] * (first == 0 ? first_sums[i] : sums[p * size + d]);
       }
 #pragma unroll 4
-      for (int p = threadIdx.y + kCombineAhead * kCombineRows; p < call.partials; p += kCombineRows)
+      for (int p = threadIdx.y + kCombineAhead * rows; p < call.parts; p += rows)
         sum += factors[p] * sums[p * size + d];
     }
     row_sums[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
     if (threadIdx.y == 0 && d < size) {
-#pragma unroll
-      for (int row = 1; row < kCombineRows; ++row) sum += row_sums[row][threadIdx.x];
+      for (int row = 1; row < rows; ++row) sum += row_sums[row][threadIdx.x];
       out[d] = from_float<T>(total == 0.0f ? 0.0f : sum / total);
     }
     __syncthreads();

@@ -3,7 +3,7 @@
 // What the kernels of paged attention share: how the work is shared out, which keys a head sees,
 // and where results go. A block works on one part of one sequence for the query heads of one KV
 // head, so that keys and values are read once for all of them. Parts of a sequence are put together
-// by the blocks of a cluster, where the device has such, and by another kernel (combine.cuh).
+// by another kernel (combine.cuh).
 // Logits are in units of log2 throughout: p = 2^(logit - maximum).
 //
 // Lengths and block numbers are the device's, and nobody waits for them: a length out of range or a
@@ -37,13 +37,11 @@ struct AttentionKernel : PagedAttentionCall {
   int group_heads;        // query heads of a KV head
   int head_groups;        // blocks that share them
   int parts;              // of each sequence
-  int cluster;            // neighbouring parts, whose blocks put their results together
-  int partials;           // parts / cluster: results that another kernel puts together
   unsigned first_blocks;  // that run at once
-  // Of the partial results, where there are several:
-  float* sums;    // [sequences, heads, partials, head_size], weighted values
-  float* maxima;  // [sequences, heads, partials], largest logit; -inf without keys
-  float* totals;  // [sequences, heads, partials], sum of weights
+  // Of the parts, where there are several:
+  float* sums;    // [sequences, heads, parts, head_size], weighted values
+  float* maxima;  // [sequences, heads, parts], largest logit; -inf without keys
+  float* totals;  // [sequences, heads, parts], sum of weights
 };
 
 /// What a block works on.
@@ -58,14 +56,12 @@ struct Work {
 /// The work of a block whose sequence has `length` tokens.
 __device__ inline Work work_of(const AttentionKernel& call, int64_t block, int length) {
   Work work;
-  const int in_cluster = static_cast<int>(block % call.cluster);
-  block /= call.cluster;
   work.head_group = static_cast<int>(block % call.head_groups);
   block /= call.head_groups;
   work.kv_head = static_cast<int>(block % call.layout.heads);
   block /= call.layout.heads;
-  work.part = static_cast<int>(block % call.partials) * call.cluster + in_cluster;
-  work.sequence = block / call.partials;
+  work.part = static_cast<int>(block % call.parts);
+  work.sequence = block / call.parts;
   work.valid = length >= 0 && length <= call.longest;
   work.length = work.valid ? length : 0;
   const int64_t each = ceil_div(ceil_div(work.length, call.parts), kPartStep) * kPartStep;
@@ -78,8 +74,7 @@ __device__ inline Work work_of(const AttentionKernel& call, int64_t block, int l
 /// The length of a block's sequence. Values that other kernels may still write are read past the L1
 /// cache, which would keep the old ones.
 __device__ inline int length_of(const AttentionKernel& call, int64_t block) {
-  return __ldcg(call.seq_lens +
-                block / (call.cluster * call.head_groups * call.layout.heads * call.partials));
+  return __ldcg(call.seq_lens + block / (call.head_groups * call.layout.heads * call.parts));
 }
 
 /// Where a token's key and value are: its place in a block, and which block that is.
@@ -141,20 +136,19 @@ __device__ inline float rescale(float before, float now) {
   return before == -INFINITY ? 0.0f : exp2f(before - now);
 }
 
-/// Writes element `d` of a head's weighted values: the result itself, or a partial one.
+/// Writes element `d` of a head's weighted values: the result itself, or that of a part.
 template <typename T>
 __device__ inline void put(const AttentionKernel& call, const Work& work, int64_t head, int64_t d,
                            float sum, float maximum, float total) {
   const int64_t size = call.layout.head_size;
-  if (call.partials == 1) {
+  if (call.parts == 1) {
     T* const out = static_cast<T*>(call.out) + work.sequence * call.out_stride + head * size;
     out[d] = from_float<T>(total == 0.0f ? 0.0f : sum / total);
     return;
   }
-  const int64_t partial =
-      (work.sequence * call.heads + head) * call.partials + work.part / call.cluster;
-  call.sums[partial * size + d] = sum;
-  if (d == 0) call.maxima[partial] = maximum, call.totals[partial] = total;
+  const int64_t part = (work.sequence * call.heads + head) * call.parts + work.part;
+  call.sums[part * size + d] = sum;
+  if (d == 0) call.maxima[part] = maximum, call.totals[part] = total;
 }
 
 }  // namespace vllm_ops::cuda

@@ -2,7 +2,7 @@
 //
 // Paged attention of 16-bit elements on tensor cores, at the speed of memory. A warp takes every
 // kWarps-th chunk of 16 tokens of the block's part, out of its queue of chunks on their way; the
-// results of the warps, and of the blocks of a cluster, are put together at the end. Products are
+// warps' results are put together at the end. Products are
 // of 16 tokens or 16 elements of a head by 8 query heads:
 //   S^T [16 tokens, 8 heads] += K [16, 16 elements] Q^T    O^T [16 elements, 8] += V^T [16, 16] P^T
 // The caches' layouts are what ldmatrix wants: pieces of 8 elements, rows of 8 tokens. Weights are
@@ -10,7 +10,6 @@
 // as in mma.cuh: lane = 4 row + column throughout.
 #pragma once
 
-#include <vllm_ops/cluster.cuh>
 #include <vllm_ops/mma.cuh>
 
 #include "queue.cuh"
@@ -41,7 +40,7 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
   using Q = Queue<T, kSize>;
   constexpr int kSteps = kSize / 16;  // of 16 elements of a head
   constexpr int kRow = kSize + 4;     // of the warps' sums: in different banks
-  static_assert((Q::kWarps + 1) * kHeadsOfBlock * (kRow + 2) * sizeof(float) <= Q::kShared);
+  static_assert(Q::kWarps * kHeadsOfBlock * (kRow + 2) * sizeof(float) <= Q::kShared);
   extern __shared__ __align__(128) unsigned char queues[];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
   // While the kernel before this one ends, by what lengths and blocks are now: if that kernel
@@ -220,11 +219,6 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
     }
   }
   __syncthreads();
-  // The block's: sums [heads, kRow], then maxima and totals [heads], for the cluster to read.
-  const int together = cluster_size();
-  float* const block_sums = all_totals + Q::kWarps * kHeadsOfBlock;
-  float* const block_maxima = block_sums + kHeadsOfBlock * kRow;
-  float* const block_totals = block_maxima + kHeadsOfBlock;
   for (int i = threadIdx.x; i < count * size; i += 32 * Q::kWarps) {
     const int head = i / size, d = i % size;
     float most = -INFINITY, sum = 0.0f, all = 0.0f;
@@ -237,54 +231,8 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
       all += part != part ? part : f * part;
       sum += f * all_sums[place * kRow + d];
     }
-    if (missing) all = NAN;
-    if (together == 1) {
-      put<T>(call, work, first_head + head, d, sum, most, all);
-    } else {
-      block_sums[head * kRow + d] = sum;
-      if (d == 0) block_maxima[head] = most, block_totals[head] = all;
-    }
+    put<T>(call, work, first_head + head, d, sum, most, missing ? NAN : all);
   }
-  if (together == 1) return;
-
-  // Four elements of a head by as many lanes as there are blocks, or the next power of two: each
-  // reads one block's.
-  sync_cluster();
-  int lanes = 2;
-  while (lanes < together) lanes *= 2;
-  const int other = lane % lanes, groups = 32 * Q::kWarps / lanes;
-  for (int first = cluster_rank() * groups; first < count * size / 4; first += together * groups) {
-    const int item = first + static_cast<int>(threadIdx.x) / lanes;
-    const int head = item * 4 / size, d = item * 4 % size;
-    const bool inside = item < count * size / 4;
-    const auto place = [&](const float* in_block) {
-      return address_in(other, shared_address(in_block));
-    };
-    float most = -INFINITY, all = 0.0f;
-    float4 sum{};
-    if (inside && other < together) {
-      most = load_in_cluster(place(block_maxima + head));
-      all = load_in_cluster(place(block_totals + head));
-      sum = load_four_in_cluster(place(block_sums + head * kRow + d));
-    }
-    float newest = most;
-    for (int step = 1; step < lanes; step *= 2)
-      newest = fmaxf(newest, __shfl_xor_sync(~0u, newest, step));
-    const float f = rescale(most, newest);
-    all = all != all ? all : f * all;
-    sum = {f * sum.x, f * sum.y, f * sum.z, f * sum.w};
-    for (int step = 1; step < lanes; step *= 2) {
-      all += __shfl_xor_sync(~0u, all, step);
-      sum.x += __shfl_xor_sync(~0u, sum.x, step), sum.y += __shfl_xor_sync(~0u, sum.y, step);
-      sum.z += __shfl_xor_sync(~0u, sum.z, step), sum.w += __shfl_xor_sync(~0u, sum.w, step);
-    }
-    if (!inside || other != 0) continue;
-    put<T>(call, work, first_head + head, d, sum.x, newest, all);
-    put<T>(call, work, first_head + head, d + 1, sum.y, newest, all);
-    put<T>(call, work, first_head + head, d + 2, sum.z, newest, all);
-    put<T>(call, work, first_head + head, d + 3, sum.w, newest, all);
-  }
-  sync_cluster();  // nobody's memory goes while others read it
 }
 
 }  // namespace vllm_ops::cuda

@@ -63,12 +63,7 @@ async function main() {
         env,
       )
     case 'sanitize':
-      return await sanitize({
-        args,
-        command: [process.execPath, CLI, 'conformance', '--backend', 'cuda'],
-        env,
-        out,
-      })
+      return await sanitize({ args, cli: [process.execPath, CLI], env, out })
     case 'vllm-ops':
       return await run(process.execPath, [CLI, ...args], env)
     case 'node':

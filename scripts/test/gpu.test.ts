@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -30,43 +30,51 @@ exit 0
   return { ...process.env, PATH: [join(root, 'bin'), process.env.PATH].join(delimiter) }
 }
 
-/** A program that writes the report of five passed cases to the last of its arguments. */
-function command(): string[] {
-  const file = join(root, 'cases.cjs')
+/** A command line that has two ops, and writes the report of five passed cases to the last of its arguments. */
+function cli(): string[] {
+  const file = join(root, 'cli.cjs')
   writeFileSync(
     file,
-    `require('fs').writeFileSync(process.argv.at(-1), JSON.stringify({ passed: 5, failed: 0, args: process.argv.slice(2) }))`,
+    `if (process.argv[2] === 'ops') console.log(JSON.stringify([{ name: 'vllm_ops::rms_norm' }, { name: 'vllm_ops::silu_and_mul' }]))
+     else require('fs').writeFileSync(process.argv.at(-1), JSON.stringify({ passed: 5, failed: 0 }))`,
   )
   return ['node', file]
 }
 
-const run = (env: NodeJS.ProcessEnv, args: string[] = []) =>
-  sanitize({ args, command: command(), env, out: root })
+const run = (env: NodeJS.ProcessEnv, args: string[] = []) => sanitize({ args, cli: cli(), env, out: root })
 const report = () => JSON.parse(readFileSync(join(root, 'sanitize.json'), 'utf8'))
 
-test('runs the cases under every tool, and reports what each says', async () => {
+type Run = { tool: string; op: string; exitCode: number }
+const names = () => report().runs.map(({ tool, op }: Run) => `${tool} ${op}`)
+
+test('runs the cases of each op under every tool, reports what each says, and keeps no log of clean ones', async () => {
   expect(await run(putSanitizer('ERROR SUMMARY: 0 errors'))).toBe(0)
-  const { runs } = report()
-  expect(runs.map(({ tool }: { tool: string }) => tool)).toEqual([
-    'memcheck',
-    'racecheck',
-    'initcheck',
-    'synccheck',
-  ])
-  expect(runs[0]).toMatchObject({ clean: true, exitCode: 0, cases: { passed: 5, failed: 0 } })
+  const tools = ['initcheck', 'memcheck', 'racecheck', 'synccheck']
+  expect(names().sort()).toEqual(tools.flatMap((tool) => [`${tool} rms_norm`, `${tool} silu_and_mul`]))
+  expect(report().runs[0]).toMatchObject({ clean: true, exitCode: 0, cases: { passed: 5, failed: 0 } })
+  expect(readdirSync(root).filter((name) => name.endsWith('.log'))).toEqual([])
+})
+
+test('runs the tools and ops that are named', async () => {
+  await run(putSanitizer('ERROR SUMMARY: 0 errors'), ['--tool', 'memcheck', '--op', 'rms_norm'])
+  expect(names()).toEqual(['memcheck rms_norm'])
 })
 
 test('fails where a tool found something, or ended with an error', async () => {
-  expect(await run(putSanitizer('ERROR SUMMARY: 2 errors'), ['--tool', 'memcheck'])).toBe(1)
+  expect(await run(putSanitizer('ERROR SUMMARY: 2 errors'), ['--tool', 'memcheck', '--op', 'rms_norm'])).toBe(
+    1,
+  )
   expect(report().runs).toMatchObject([
-    { tool: 'memcheck', clean: false, summary: 'ERROR SUMMARY: 2 errors' },
+    { tool: 'memcheck', op: 'rms_norm', clean: false, summary: 'ERROR SUMMARY: 2 errors' },
   ])
+  expect(readdirSync(root)).toContain('sanitize-memcheck-rms_norm.log')
 })
 
 test('fails where one of the tools ended with an error', async () => {
-  expect(await run(putSanitizer('RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)', 86))).toBe(1)
-  const exitCodes = report().runs.map(({ exitCode }: { exitCode: number }) => exitCode)
-  expect(exitCodes).toEqual([0, 86, 0, 0])
+  const env = putSanitizer('RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)', 86)
+  expect(await run(env, ['--tool', 'memcheck', '--tool', 'racecheck', '--op', 'rms_norm'])).toBe(1)
+  const failed = report().runs.filter(({ exitCode }: Run) => exitCode === 86)
+  expect(failed.map(({ tool }: Run) => tool)).toEqual(['racecheck'])
 })
 
 test('the bundle lists its commands without setting anything up', () => {

@@ -8,6 +8,7 @@
 #include <ATen/ThreadLocalState.h>
 
 #include "call.h"
+#include "profiler_log.h"
 #include "value.h"
 
 namespace vllm_ops {
@@ -28,6 +29,7 @@ struct AsyncCall {
   ArgumentIdentities aliases;
   std::vector<std::pair<at::Tensor, at::Tensor>> tensors;  // JavaScript's and its alias
   at::ThreadLocalState state;                              // inference mode and the profiler's
+  Lending lent = lending();
   int threads = at::get_num_threads();
   bool failed = false;
   Failure failure;
@@ -39,6 +41,7 @@ void execute(napi_env, void* data) {
   auto& call = *static_cast<AsyncCall*>(data);
   try {
     const at::ThreadLocalStateGuard guard(call.state);
+    take_up(call.lent);
     // OpenMP has a number of its own for each thread.
     if (at::get_num_threads() != call.threads) at::set_num_threads(call.threads);
     call.handle.callBoxed(call.stack);

@@ -181,9 +181,13 @@ struct Environment {
   std::vector<std::string>
       kernels;  // where this environment has kernels: keys of the table in library.cpp
 
-  std::vector<std::unique_ptr<at::RecordFunction>> scopes;  // open ones; null in a table's place
-  std::vector<std::string> scope_labels;                    // by the numbers of scopes
-  bool profiling = false;  // whether the running profile is this environment's
+  struct OpenScope {
+    std::unique_ptr<at::RecordFunction> record;  // null where this thread's log has it
+    bool part;                                   // the phase that the profile is in
+  };
+  std::vector<OpenScope> scopes;
+  std::vector<std::string> scope_labels;  // by the numbers of scopes
+  bool profiling = false;                 // whether the running profile is this environment's
   uint8_t* profiling_flag = nullptr;
   napi_ref profiling_flag_owner = nullptr;
 

@@ -14,17 +14,8 @@ C10_DECLARE_int(caffe2_log_level);
 
 namespace vllm_ops {
 
-// The profiler of all threads, and that of this one. Newer releases of torch have a function for
-// each, older ones one with a parameter.
-template <typename State = torch::profiler::impl::ProfilerStateBase>
-auto global_profiler() {
-  if constexpr (requires { State::getGlobal(); }) {
-    return State::getGlobal();
-  } else {
-    return State::get(true);
-  }
-}
-
+// The profiler of this thread. Newer releases of torch have a function for it, older ones one with
+// a parameter.
 template <typename State = torch::profiler::impl::ProfilerStateBase>
 State* thread_profiler() {
   if constexpr (requires { State::getTLS(); }) {
@@ -44,18 +35,6 @@ class ThreadMemory : public torch::profiler::impl::ProfilerStateBase {
 
   torch::profiler::impl::ActiveProfilerType profilerType() override {
     return torch::profiler::impl::ActiveProfilerType::LEGACY;
-  }
-};
-
-// Hands the reports of this thread on to a profiler of all threads, which doesn't get them itself.
-class ForwardedMemory : public ThreadMemory {
- public:
-  void reportMemoryUsage(void* memory, int64_t size, size_t allocated, size_t reserved,
-                         c10::Device device) override {
-    const auto profiler = global_profiler();
-    if (profiler != nullptr) {
-      profiler->reportMemoryUsage(memory, size, allocated, reserved, device);
-    }
   }
 };
 

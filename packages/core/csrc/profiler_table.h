@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The profiler's recording mode that keeps no events: every call is added, as it ends, to a tree
-// of (caller, name, types and shapes), with its time, spread and memory. Its size is that of the
-// program, not of the run.
+// The profiler's recording mode that keeps no events: as a thread's log fills up, its calls are
+// added to a tree of (caller, name, types and shapes), with their time, spread and memory. Its size
+// is that of the program, not of the run.
 
 #pragma once
 
-#include <ATen/record_function.h>
-
 #include <cstdint>
 #include <memory>
-#include <optional>
-#include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
-#include "profiler_memory.h"
+#include "profiler_log.h"
 
 namespace vllm_ops {
 
@@ -26,66 +22,72 @@ class Histogram {
   const std::vector<std::pair<uint32_t, uint32_t>>& buckets() const { return buckets_; }
 
  private:
-  std::vector<std::pair<uint32_t, uint32_t>> buckets_;  // (bucket, count), in order of appearance
+  std::vector<std::pair<uint32_t, uint32_t>> buckets_;  // (bucket, count), frequent ones first
 };
-
-// The types and sizes of a call's arguments, as Kineto writes them down.
-struct Signature {
-  std::vector<std::string> dtypes;  // PyTorch's C++ names, "" for what has none
-  std::vector<std::vector<int64_t>> shapes;
-};
-
-enum class NodeKind : uint8_t { Root, Op, Scope };
 
 struct TableNode {
-  NodeKind kind = NodeKind::Root;
+  bool scope = false;
   uint32_t parent = 0;
+  uint32_t name = 0;       // of the log's names
   uint32_t signature = 0;  // 0: none was recorded
-  std::string name;
+  uint32_t next = 0;       // the node that was entered after this one, last time
+  uint32_t variants = 0;   // signatures of the children, bounded
   uint64_t calls = 0;
-  uint64_t total = 0;     // nanoseconds
-  uint64_t children = 0;  // nanoseconds of what is directly inside
-  uint64_t least = UINT64_MAX;
-  uint64_t most = 0;
+  double total = 0;     // nanoseconds
+  double children = 0;  // nanoseconds of what is directly inside
+  double least = 0;
+  double most = 0;
   uint64_t ops_inside = 0;  // calls directly inside, for what recording them cost
   uint64_t scopes_inside = 0;
   int64_t allocated = 0;        // bytes, directly inside
   int64_t peak = 0;             // most bytes that a call held more than at its start
-  uint32_t variants = 0;        // signatures of the children, bounded by kVariants
   std::vector<double> scalars;  // sums over calls of the numbers among the arguments
   Histogram histogram;
 };
 
-// What one thread ran. Only the profile that owns it reads it, after it was closed.
-struct ThreadTable {
-  uint64_t thread = 0;
-  std::vector<TableNode> nodes;  // the first is the root
-  std::vector<Signature> signatures;
-};
-
-class TableSession {
+// What one thread ran.
+class Table : public LogSink {
  public:
-  // `shapes`: keep calls of different types and shapes apart. `all_threads`: record every thread.
-  // `memory`: count what the calling thread allocates.
-  TableSession(bool shapes, bool all_threads, bool memory);
-  ~TableSession();
-  TableSession(const TableSession&) = delete;
-  TableSession& operator=(const TableSession&) = delete;
-
-  // Ends the recording; what is still open ends now. The tables live as long as the session.
-  std::vector<const ThreadTable*> stop();
+  explicit Table(Moment start);
+  void take(const ThreadLog& log, std::span<const uint64_t> words) override;
+  // After the last piece: what is still open ends now.
+  void finish();
+  const std::vector<TableNode>& nodes() const { return nodes_; }  // the first is the root
 
  private:
-  bool stopped_ = false;
-  at::CallbackHandle callback_ = at::INVALID_CALLBACK_HANDLE;
-  std::optional<MemoryReports> memory_;
-};
+  struct Frame {
+    uint32_t node;
+    bool counts;  // a call, not one that goes on
+    uint64_t start;
+    double children;
+    double work;        // nanoseconds inside in which the log was worked out
+    int64_t held;       // bytes held at the start
+    int64_t most_held;  // most bytes held since
+  };
+  struct Key {
+    uint32_t parent, name, signature;
+    bool scope;
+    bool operator==(const Key&) const = default;
+  };
+  struct KeyHash {
+    size_t operator()(const Key& key) const;
+  };
 
-// Whether a session is recording.
-bool table_recording();
-// A scope of this thread opens or closes; `resumed` scopes don't count as calls. `part` marks a
-// phase: what other threads run meanwhile is kept under its name.
-void table_enter(const std::string& label, bool resumed, bool part);
-void table_exit();
+  uint32_t child(const Key& key);
+  void enter(const Entry& entry);
+  void open(uint32_t node, uint64_t start, bool counts);
+  void close(uint64_t end);
+  void change_part(const Entry& entry);
+
+  const Moment start_;
+  double tick_ = 1;  // nanoseconds
+  std::vector<TableNode> nodes_;
+  std::unordered_map<Key, uint32_t, KeyHash> index_;
+  std::vector<Frame> stack_;
+  uint32_t last_ = 0;       // the node that was entered last
+  uint32_t part_ = 0;       // the node of the phase that the profile is in, else the root
+  uint32_t work_name_ = 0;  // the log's number of kWorkedOut
+  int64_t held_ = 0;
+};
 
 }  // namespace vllm_ops

@@ -118,7 +118,7 @@ export interface Addon {
   abandonProfile(): void
   watchProfiling(flag: Uint8Array): void
   scopeDefine(label: string): number
-  scopeEnter(scope: number, resumed: boolean, part: boolean): void
+  scopeEnter(code: number): void
   scopeExit(): void
   devices(): NativeDevice[]
   resolveDevice(device: string): string

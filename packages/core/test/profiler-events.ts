@@ -53,8 +53,9 @@ export class FakeNative implements ProfilerNative {
     return this.labels.push(label) - 1
   }
 
-  scopeEnter(scope: number, resumed: boolean): void {
-    this.enter(resumed ? `${RESUMED}${this.labels[scope]}` : this.labels[scope]!)
+  scopeEnter(code: number): void {
+    const label = this.labels[code >> 2]!
+    this.enter(code & 1 ? `${RESUMED}${label}` : label)
   }
 
   private enter(label: string): void {

@@ -12,6 +12,7 @@ import {
   profiling,
   torch,
 } from '../src/index'
+import { runModule } from './child'
 
 const linear = defineScope({ kind: 'module', class: 'Linear', path: 'model.up', weight: 'bfloat16[16, 8]' })
 
@@ -69,6 +70,42 @@ describe("profile() on PyTorch's profiler", () => {
     expect(Math.abs(self / products!.total_cpu_us - 1)).toBeLessThan(1e-9)
     // The two clocks are read at slightly different places: apart from that the times are the same.
     expect(Math.abs(products!.total_cpu_us - measured * 1000)).toBeLessThan(0.05 * measured * 1000 + 500)
+  })
+
+  it('leaves nothing behind where its start fails at any point, as where a worker is ended in it', async () => {
+    const outcome = await runModule(`
+      import { native } from '@vllm-ops/core/internal'
+      const asked = { tables: false, shapes: true, memory: true, threads: true, device: false }
+      let reads = 0
+      const start = (fails) =>
+        native().profilerStart(new Proxy(asked, {
+          get(_, name) {
+            if (reads++ === fails) throw new Error('ended')
+            return asked[name]
+          },
+        }))
+      start()
+      native().profilerStop()
+      const all = reads
+      const messages = []
+      for (let fails = 0; fails < all; fails++) {
+        reads = 0
+        for (const call of [() => start(fails), () => native().profilerStop()]) {
+          try {
+            call()
+          } catch (error) {
+            messages.push(error.message)
+          }
+        }
+      }
+      console.log(all >= 5, [...new Set(messages)].join(), messages.length === 2 * all)
+    `)
+    // What is left of Kineto's ends the process when it exits.
+    expect(outcome).toMatchObject({
+      code: 0,
+      signal: null,
+      stdout: 'true ended,no profile is running true\n',
+    })
   })
 
   it('leaves types out where asked to, and then merges calls by name', async () => {

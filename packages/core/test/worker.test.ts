@@ -93,6 +93,34 @@ describe('worker threads', () => {
     ])
   })
 
+  it.each(['events', 'tables'])('are profiled in the middle of ops, again and again, by %s', async (how) => {
+    const outcome = await runModule(`
+      import { once } from 'node:events'
+      import { Worker } from 'node:worker_threads'
+      import { profile } from '@vllm-ops/core'
+      const body = \`
+        import { callAsync, ones, torch } from '@vllm-ops/core'
+        import { parentPort } from 'node:worker_threads'
+        const x = ones([64, 64])
+        for (let i = 0; ; i++) {
+          for (let j = 0; j < 50; j++) torch.aten.mm(x, x).dispose()
+          ;(await callAsync(torch.aten.tanh, [x])).dispose()
+          if (i === 0) parentPort.postMessage(1)
+        }
+      \`
+      const workers = [1, 2, 3].map(() => new Worker(body, { eval: true, execArgv: ['--input-type=module'] }))
+      await Promise.all(workers.map((worker) => once(worker, 'message')))
+      let calls = 0
+      for (let i = 0; i < 40; i++) {
+        const { record } = await profile(() => new Promise((done) => setTimeout(done, 5)), { record: '${how}' })
+        for (const row of record.phases[0].rows) if (row.name === 'aten::mm') calls += row.calls
+      }
+      await Promise.all(workers.map((worker) => worker.terminate()))
+      console.log(calls > 40)
+    `)
+    expect(outcome).toMatchObject({ code: 0, signal: null, stdout: 'true\n' })
+  })
+
   it('profile one at a time', async () => {
     const codes = await resultOf<string[]>(`${PREPARE}
       const worker = start("await core.profile(() => new Promise((done) => { parentPort.once('message', done); parentPort.postMessage(1) })); parentPort.postMessage(2)")

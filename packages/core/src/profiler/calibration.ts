@@ -27,6 +27,9 @@ export interface Calibration {
 /** Label of the scopes that a calibration opens: one around it, and empty ones inside. */
 export const CALIBRATION_LABEL = 'vllm-ops: calibration'
 
+/** Label of the scope that stands for the time in which a thread worked out what it had recorded. */
+export const WORKED_OUT_LABEL = 'vllm-ops: recording'
+
 /**
  * The cost of recording. An op's start and end are read right beside its kernel, so that all of it lies outside; of an
  * empty scope the duration that was recorded lies inside. Medians, since any one may be interrupted.

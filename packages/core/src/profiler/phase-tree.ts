@@ -44,7 +44,12 @@ export class PhaseTree {
     const recording = calls.scopes * scope.inside + inside.scopes * scope.outside + inside.ops * op.outside
     const cost = Math.max(0, Math.min(own, recording))
     node.selfCpu += own - cost
-    this.profilerCost += cost
+    this.addCost(cost)
+  }
+
+  /** Books nanoseconds that went into recording. */
+  addCost(nanoseconds: number): void {
+    this.profilerCost += nanoseconds
   }
 
   /** The finished table. `idle`: nanoseconds in which the event loop waited. */

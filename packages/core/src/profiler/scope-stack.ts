@@ -15,7 +15,7 @@ export interface OpenScope {
   readonly id: ScopeId
   readonly isPhase: boolean
   /** Of an asynchronous range only. */
-  readonly range?: AsyncRange
+  readonly range: AsyncRange | undefined
 }
 
 /** An asynchronous range, and the one that it was opened in. */
@@ -73,12 +73,13 @@ export class ScopeStack {
         fix: 'pass what defineScope() returned',
       })
     }
-    return this.push({ id, isPhase }, false)
+    return this.push({ id, isPhase, range: undefined }, false)
   }
 
   /** Closes the innermost scope of this id, and with it what was opened inside; nothing where none is open. */
   exit(id: ScopeId): void {
-    const at = this.open.findLastIndex((scope) => scope.id === id)
+    let at = this.open.length - 1
+    while (at >= 0 && this.open[at]!.id !== id) at--
     if (at >= 0) this.closeTo(at)
   }
 
@@ -128,10 +129,10 @@ export class ScopeStack {
   }
 
   private push(scope: OpenScope, resumed: boolean): OpenScope {
-    const { id, isPhase } = scope
+    const { id } = scope
     const native = this.native()
     this.numbers[id] ??= native.scopeDefine(this.labelOf(id))
-    native.scopeEnter(this.numbers[id], resumed, isPhase && !this.inPhase())
+    native.scopeEnter(scopeCode(this.numbers[id], resumed, scope.isPhase && !this.inPhase()))
     this.open.push(scope)
     return scope
   }
@@ -145,6 +146,11 @@ export class ScopeStack {
     }
     return labels
   }
+}
+
+/** What the addon's `scopeEnter` gets: one number, since each further argument would take as long as the rest of it. */
+export function scopeCode(number: number, resumed: boolean, isPart: boolean): number {
+  return number * 4 + (resumed ? 1 : 0) + (isPart ? 2 : 0)
 }
 
 /** The innermost range that has not ended: what an async function left running outlives its own. */

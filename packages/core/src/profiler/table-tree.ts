@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the tables that the addon kept while it recorded to the rows of each phase: the same rows as out of events.
-import { CALIBRATION_LABEL, type RecordingCost } from './calibration'
+import { CALIBRATION_LABEL, type RecordingCost, WORKED_OUT_LABEL } from './calibration'
 import { costOf } from './costs'
 import { lowerBound } from './histogram'
 import { parseScopeLabel } from './labels'
@@ -82,6 +82,10 @@ class TablePhase extends PhaseTree {
   }
 
   private add(node: Linked, parent: Node, costed: boolean): void {
+    if (node.name === WORKED_OUT_LABEL) {
+      this.addCost(node.total)
+      return
+    }
     const scope = node.kind === 'scope' ? parseScopeLabel(node.name) : undefined
     if (scope?.kind === 'phase') {
       // A phase inside a phase is no row: what runs in it runs in the outer one.

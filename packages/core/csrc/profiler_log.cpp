@@ -345,9 +345,10 @@ void ThreadLog::memory(int64_t bytes) {
 // one may be registered there later.
 uint32_t ThreadLog::name_of(const char* name) {
   Named& cached = name_cache_[(reinterpret_cast<uintptr_t>(name) >> 4) % name_cache_.size()];
-  if (cached.text == name && std::strcmp(names_[cached.id].c_str(), name) == 0) return cached.id;
-  cached = {name, add_name(name)};
-  return cached.id;
+  if (cached.text == name && std::strcmp(cached.known, name) == 0) return cached.id;
+  const uint32_t id = add_name(name);
+  cached = {name, names_[id].c_str(), id};
+  return id;
 }
 
 uint32_t ThreadLog::add_name(const char* name) {

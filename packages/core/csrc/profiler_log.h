@@ -119,7 +119,8 @@ class ThreadLog {
   uint32_t signature_of(uint64_t hash, c10::ArrayRef<const c10::IValue> inputs);
 
   struct Named {
-    const char* text = nullptr;
+    const char* text = nullptr;   // where it stood
+    const char* known = nullptr;  // the log's own
     uint32_t id = 0;
   };
   struct Signed {

@@ -125,7 +125,7 @@ export class Profiler {
     const isNested = this.scopes.inPhase()
     const id = this.scopes.define({ kind: 'phase', name })
     const before = idleNs()
-    const scope = this.scopes.enter(id, true)
+    const scope = this.scopes.enterPhase(id)
     try {
       return await fn()
     } finally {

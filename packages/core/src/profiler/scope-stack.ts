@@ -31,6 +31,8 @@ export class ScopeStack {
   private readonly labels: string[] = []
   private readonly numbers: number[] = []
   private readonly ids = new Map<string, ScopeId>()
+  /** What stands for a scope that is opened by {@link enter}, by id: it is the same every time. */
+  private readonly plain: OpenScope[] = []
   /** Outermost first. */
   private readonly open: OpenScope[] = []
   private readonly storage = new AsyncLocalStorage<AsyncRange>()
@@ -53,6 +55,7 @@ export class ScopeStack {
     if (id === undefined) {
       id = this.labels.push(label) - 1
       this.ids.set(label, id)
+      this.plain.push({ id, isPhase: false, range: undefined })
     }
     return id
   }
@@ -67,20 +70,28 @@ export class ScopeStack {
    *
    * @throws VllmOpsError `E_PROFILER` for an id that nobody defined
    */
-  enter(id: ScopeId, isPhase = false): OpenScope {
-    if (this.labels[id] === undefined) {
+  enter(id: ScopeId): OpenScope {
+    const scope = this.plain[id]
+    if (scope === undefined) {
       throw new VllmOpsError('E_PROFILER', `no scope ${id} is defined`, {
         fix: 'pass what defineScope() returned',
       })
     }
-    return this.push({ id, isPhase, range: undefined }, false)
+    return this.push(scope, false)
+  }
+
+  /** Opens a phase, to be closed by {@link close}. */
+  enterPhase(id: ScopeId): OpenScope {
+    return this.push({ id, isPhase: true, range: undefined }, false)
   }
 
   /** Closes the innermost scope of this id, and with it what was opened inside; nothing where none is open. */
   exit(id: ScopeId): void {
-    let at = this.open.length - 1
-    while (at >= 0 && this.open[at]!.id !== id) at--
-    if (at >= 0) this.closeTo(at)
+    const { open } = this
+    let at = open.length - 1
+    while (at >= 0 && open[at]!.id !== id) at--
+    if (at < 0) return
+    for (; open.length > at; open.pop()) this.native().scopeExit()
   }
 
   /** Closes this very scope, and with it what was opened inside: the labels of what was not a range of its own. */

@@ -28,7 +28,8 @@ export abstract class Module<Args extends readonly unknown[] = never, Result = u
   readonly info: ModuleInfo
   readonly #children: Module[] = []
   readonly #owned: Tensor[] = []
-  #scope: ScopeId | undefined
+  /** Not private: the engine reads private fields of many classes slowly. */
+  protected scope: ScopeId | undefined
 
   constructor(name: string, path: string, weight?: Tensor) {
     const label = weight && describeTensor(weight.dtype, weight.shape)
@@ -41,12 +42,16 @@ export abstract class Module<Args extends readonly unknown[] = never, Result = u
   /** Runs the module. */
   call(...args: Args): Result {
     if (!profiling()) return this.forward(...args)
-    this.#scope ??= defineScope({ kind: 'module', ...this.info })
-    enterScope(this.#scope)
+    let { scope } = this
+    if (scope === undefined) {
+      scope = defineScope({ kind: 'module', ...this.info })
+      this.scope = scope
+    }
+    enterScope(scope)
     try {
       return this.forward(...args)
     } finally {
-      exitScope(this.#scope)
+      exitScope(scope)
     }
   }
 

@@ -13,6 +13,7 @@ import { pressure } from './pressure'
 import { profiler } from './profiler'
 import { sizes } from './sizes'
 import { terminate } from './terminate'
+import { torchProfiler } from './torch-profiler'
 import { views } from './views'
 
 /** Every check, by name. */
@@ -30,5 +31,6 @@ export const checks: readonly Check[] = [
   profiler,
   sizes,
   terminate,
+  torchProfiler,
   views,
 ]

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-import { appendFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { rename, rm } from 'node:fs/promises'
+import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { cards, use } from '@vllm-ops/core'
 import cpu from '@vllm-ops/cpu'
-import { cacheRoot, TORCH_VERSION } from '@vllm-ops/libtorch'
 import { type Check, listOption, type Report, reportOf, say, UsageError } from './check'
 import { endOf, type Outcome, resultOf, runProgram } from './child'
+import { pythonOf, pythonOption } from './python'
 import { nameOf, samplesOf } from './samples'
 
 const script = fileURLToPath(new URL('../python/opcheck.py', import.meta.url))
@@ -24,14 +23,7 @@ export const opcheck: Check = {
   name: 'opcheck',
   describe:
     "PyTorch's torch.library.opcheck (test_schema, test_faketensor) in Python on the shipped CPU library",
-  options: [
-    { name: 'op', value: 'LIST', help: 'these ops only; all where nothing is said' },
-    {
-      name: 'python',
-      value: 'PATH',
-      help: `a Python with torch ${TORCH_VERSION}; one is set up in the cache otherwise (5 GB)`,
-    },
-  ],
+  options: [{ name: 'op', value: 'LIST', help: 'these ops only; all where nothing is said' }, pythonOption],
   async run(options) {
     const wanted = listOption(options, 'op')
     const unknown = wanted.find((name) => !cards.some((card) => nameOf(card) === name))
@@ -39,9 +31,7 @@ export const opcheck: Check = {
     use(cpu, { strict: true })
     const supported = cards.filter((card) => cpu.unsupported?.[nameOf(card)] === undefined)
     const chosen = supported.filter((card) => wanted.length === 0 || wanted.includes(nameOf(card)))
-    const python = options.python ?? (await setUpPython())
-    if (typeof python !== 'string')
-      return reportOf({}, [`torch ${TORCH_VERSION} does not install: ${endOf(python)}`])
+    const python = await pythonOf(options)
     const scratch = mkdtempSync(join(tmpdir(), 'vllm-ops-opcheck-'))
     try {
       const task = {
@@ -76,22 +66,4 @@ function summarize(names: readonly string[], outcome: Outcome): Report {
   const untried = names.filter((name) => !ran[name]).map((name) => `${name}: no sample ran`)
   const samples = Object.values(ran).reduce((sum, count) => sum + count, 0)
   return reportOf({ torch, ops: Object.keys(ran).length, samples }, [...untried, ...failures])
-}
-
-/** A Python with torch in the cache, by the user's own pip; it gets its name when it is complete. */
-async function setUpPython(): Promise<string | Outcome> {
-  const folder = join(cacheRoot(process.env), 'checks', `python-torch-${TORCH_VERSION}`)
-  const ready = join(folder, 'complete')
-  const python = join(folder, 'bin/python')
-  if (existsSync(ready)) return python
-  say(`opcheck: setting up Python with torch ${TORCH_VERSION} in ${folder}`)
-  await rm(folder, { recursive: true, force: true })
-  const made = await runProgram(process.env.PYTHON || 'python3', ['-m', 'venv', folder])
-  if (made.code !== 0) return made
-  const packages = [`torch==${TORCH_VERSION}`, 'numpy', 'expecttest']
-  const installed = await runProgram(python, ['-m', 'pip', 'install', '--quiet', ...packages])
-  if (installed.code !== 0) return installed
-  writeFileSync(`${ready}.new`, '')
-  await rename(`${ready}.new`, ready)
-  return python
 }

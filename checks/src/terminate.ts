@@ -35,24 +35,26 @@ export const terminate: Check = {
   describe:
     'workers ended in the middle of sync, async and throwing calls: the parent goes on and exits with 0',
   options: [
+    { name: 'first', value: 'N', help: 'the first of them, to replay some', fallback: '0' },
     { name: 'count', value: 'N', help: 'workers', fallback: '800' },
     { name: 'seed', value: 'S', help: 'chooses the moments', fallback: '1' },
     { name: 'parallel', value: 'N', help: 'workers at a time', fallback: '4' },
   ],
   async run(options) {
-    const count = numberOption(options, 'count')
+    const start = numberOption(options, 'first')
+    const end = start + numberOption(options, 'count')
     const seed = numberOption(options, 'seed')
     const parallel = Math.max(1, numberOption(options, 'parallel'))
     const failures: string[] = []
     let ended = 0
     let parents = 0
-    for (let first = 0; first < count; first += WORKERS) {
-      const task = { first, count: Math.min(WORKERS, count - first), seed, parallel }
+    for (let first = start; first < end; first += WORKERS) {
+      const task = { first, count: Math.min(WORKERS, end - first), seed, parallel }
       say(`terminate: workers ${first} to ${first + task.count - 1}`)
       const outcome = await runChild('terminate', task, { timeoutMs: 300_000 })
       parents++
       const found = resultOf<Terminations>(outcome)
-      const replay = `workers ${first} to ${first + task.count - 1} of --count ${count} --seed ${seed}`
+      const replay = `--first ${first} --count ${task.count} --seed ${seed}`
       if (!found) failures.push(`${replay}: ${endOf(outcome)}`)
       else if (found.sum !== 4) failures.push(`${replay}: the parent computes ${found.sum} for 4`)
       ended += found?.ended ?? 0

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFileSync } from 'node:fs'
-import { defineScope, enterScope, exitScope, phase, profile, use } from '@vllm-ops/core'
+import { defineScope, enterScope, exitScope, profile, use } from '@vllm-ops/core'
 import cpu from '@vllm-ops/cpu'
-import { LLM } from '@vllm-ops/llama'
-import { type Benchmark, countOption, type OptionValues } from '../benchmark'
+import { LLM, SMOLLM2_135M } from '@vllm-ops/llama'
+import { type Benchmark, countOption, listOption, type OptionValues } from '../benchmark'
 import { median, nanoseconds } from '../statistics'
 import { number, table } from '../table'
 
@@ -16,9 +16,20 @@ const BOUNDS: Readonly<Record<Mode, number>> = { off: 0.5, tables: 3, events: 15
 const MEMORY_BOUND = 50e6
 const PROMPT = 'The profiler measures what the model does, step by step.'
 
+const PARTS = ['cost', 'memory'] as const
+
 async function run(options: OptionValues): Promise<Record<string, unknown>> {
-  const [rounds, tokens, steps] = ['rounds', 'tokens', 'steps'].map((name) => countOption(options, name))
+  const { parts } = options
   use(cpu, { strict: true })
+  const chosen = parts ? listOption(options, 'parts') : PARTS
+  const results: Record<string, unknown> = {}
+  if (chosen.includes('cost')) results.cost = await measureCost(options)
+  if (chosen.includes('memory')) results.memory = await measureMemory(options)
+  return results
+}
+
+async function measureCost(options: OptionValues): Promise<unknown> {
+  const [rounds, tokens] = ['rounds', 'tokens'].map((name) => countOption(options, name))
   const llm = await LLM.load(options.model || undefined)
   try {
     const times = await decodeTimes(llm, rounds!, tokens!)
@@ -30,17 +41,36 @@ async function run(options: OptionValues): Promise<Record<string, unknown>> {
       const cost = mode === 'off' ? offCost : 100 * (median(ratios) - 1)
       return { mode, ms: median(times[mode]), cost, bound: BOUNDS[mode] }
     })
-    const memory = await tableMemory(llm, steps!)
     process.stdout.write(
       table(
         ['profile', 'ms a step', 'cost %', 'bound %'],
         rows.map(({ mode, ms, cost, bound }) => [mode, number(ms), cost.toFixed(2), `${bound}`]),
       ),
     )
+    return rows
+  } finally {
+    llm.dispose()
+  }
+}
+
+/**
+ * The modules and ops of a step of the demo model, on tensors so small that thousands of steps take seconds: what the tables take depends
+ * on the calls alone.
+ */
+const SMALL = {
+  ...SMOLLM2_135M,
+  ...{ vocabSize: 256, hiddenSize: 64, intermediateSize: 64, numAttentionHeads: 1, numKeyValueHeads: 1 },
+}
+
+async function measureMemory(options: OptionValues): Promise<unknown> {
+  const steps = countOption(options, 'steps')
+  const llm = LLM.dummy(SMALL)
+  try {
+    const { bytes, without, perStep } = await tableMemory(llm, steps)
     process.stdout.write(
-      `tables of ${steps} decode steps: ${number(memory / 1e6)} MB (bound ${MEMORY_BOUND / 1e6} MB)\n`,
+      `${steps} decode steps with ${perStep.ops} ops and ${perStep.modules} modules each: the process grew by ${number(bytes / 1e6)} MB under a profile by tables, by ${number(without / 1e6)} MB without one (bound ${MEMORY_BOUND / 1e6} MB)\n`,
     )
-    return { rows, memory: { steps, bytes: memory, bound: MEMORY_BOUND } }
+    return { steps, ...perStep, bytes, without, bound: MEMORY_BOUND }
   } finally {
     llm.dispose()
   }
@@ -102,26 +132,30 @@ function scopesOfStep({ config }: LLM): number {
   return 6 + modulesOfLayer * config.numHiddenLayers
 }
 
-/** Bytes by which the process grows while it decodes under a profile by tables, beyond what it grows by without. */
-async function tableMemory(llm: LLM, steps: number): Promise<number> {
-  const run = async () => {
-    for (let done = 0; done < steps; done += 256) {
-      await phase('decode', () => generate(llm, Math.min(256, steps - done) + 1))
+/** The bytes that the process grows by while it decodes, without and under a profile by tables, and what that has recorded of a step. */
+async function tableMemory(llm: LLM, steps: number) {
+  const grown = async () => {
+    global.gc?.()
+    const before = resident()
+    // Short texts: their cache is there from the first one on.
+    for (let left = steps; left > 0; left -= 1000) {
+      await generate(llm, Math.min(1000, left) + 1)
+      process.stderr.write('.')
     }
+    global.gc?.()
+    return resident() - before
   }
-  await generate(llm, 257)
-  global.gc?.()
-  const before = resident()
-  let after = 0
-  await profile(
-    async () => {
-      await run()
-      global.gc?.()
-      after = resident()
-    },
-    { record: 'tables' },
-  )
-  return Math.max(0, after - before)
+  await generate(llm, Math.min(1000, steps) + 1)
+  const without = await grown()
+  const { result: bytes, record } = await profile(grown, { record: 'tables' })
+  process.stderr.write('\n')
+  const phase = record.phases.find(({ name }) => name === 'decode')!
+  const callsOf = (wanted: string) => {
+    const calls = phase.rows.filter(({ kind }) => kind === wanted).reduce((sum, row) => sum + row.calls, 0)
+    return Math.round(calls / phase.steps)
+  }
+  if (phase.steps !== steps) throw new Error(`${phase.steps} of ${steps} steps were recorded`)
+  return { bytes, without, perStep: { ops: callsOf('op'), modules: callsOf('module') } }
 }
 
 /** Bytes of the process's memory that are its own, without what files are mapped into it. */
@@ -134,10 +168,16 @@ function resident(): number {
 export const profiler: Benchmark = {
   name: 'profiler',
   title: 'Profiler: what it costs of a decode step at batch 1, and the memory of its tables',
+  parts: PARTS,
   options: [
     { name: 'rounds', value: 'N', help: 'rounds of every mode', fallback: '7' },
     { name: 'tokens', value: 'N', help: 'tokens of a round', fallback: '48' },
-    { name: 'steps', value: 'N', help: 'decode steps whose tables are weighed', fallback: '10000' },
+    {
+      name: 'steps',
+      value: 'N',
+      help: 'decode steps (of a small model with the same modules) whose tables are weighed',
+      fallback: '10000',
+    },
     { name: 'model', value: 'NAME|FILE', help: 'a known model or a GGUF file', fallback: '' },
   ],
   run,

@@ -32,6 +32,17 @@ export function listOption(options: OptionValues, name: string): string[] {
   return (options[name] ?? '').split(',').filter(Boolean)
 }
 
+/** Which of a benchmark's parts are asked for: all of them where none is named. */
+export function chosenParts<Part extends string>(
+  options: OptionValues,
+  parts: readonly Part[],
+): (part: Part) => boolean {
+  const named = listOption(options, 'parts')
+  const unknown = named.find((name) => !parts.some((part) => part === name))
+  if (unknown !== undefined) throw new UsageError(`no part '${unknown}': expected ${parts.join(', ')}`)
+  return (part) => named.length === 0 || named.includes(part)
+}
+
 /** A positive whole number; throws a {@link UsageError} for anything else. */
 export function countOption(options: OptionValues, name: string): number {
   return count(name, options[name] ?? '')

@@ -3,6 +3,7 @@ import { type FloatDType, floatDTypes, manualSeed, use } from '@vllm-ops/core'
 import cuda from '@vllm-ops/cuda'
 import {
   type Benchmark,
+  chosenParts,
   countOption,
   countsOption,
   listOption,
@@ -19,16 +20,13 @@ import { measureOps } from './ops'
 const PARTS = ['ops', 'attention', 'linear', 'call'] as const
 
 async function run(options: OptionValues): Promise<Record<string, unknown>> {
-  const parts = listOption(options, 'parts')
-  const unknown = parts.find((part) => !PARTS.some((known) => known === part))
-  if (unknown !== undefined) throw new UsageError(`no part '${unknown}': expected ${PARTS.join(', ')}`)
+  const chosen = chosenParts(options, PARTS)
   const dtypes = listOption(options, 'dtypes').map(floatDType)
   const rounds = countOption(options, 'rounds')
   const [status] = use(cuda)
   if (status?.status !== 'ready')
     throw new UsageError(`no CUDA here: ${status?.reason}${status?.fix ? `\n${status.fix}` : ''}`)
   manualSeed(0)
-  const chosen = (part: (typeof PARTS)[number]) => parts.length === 0 || parts.includes(part)
   const base = baseline(rounds)
   process.stdout.write(
     `copy on the device: ${number(base.copyBandwidth)} GB/s read and written; smallest kernel: ${number(base.emptyLaunch)} µs\n\n`,

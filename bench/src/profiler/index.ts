@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { defineScope, enterScope, exitScope, profile, use } from '@vllm-ops/core'
 import cpu from '@vllm-ops/cpu'
 import { LLM, SMOLLM2_135M } from '@vllm-ops/llama'
-import { type Benchmark, countOption, listOption, type OptionValues } from '../benchmark'
+import { type Benchmark, chosenParts, countOption, type OptionValues } from '../benchmark'
 import { median, nanoseconds } from '../statistics'
 import { number, table } from '../table'
 
@@ -19,12 +19,11 @@ const PROMPT = 'The profiler measures what the model does, step by step.'
 const PARTS = ['cost', 'memory'] as const
 
 async function run(options: OptionValues): Promise<Record<string, unknown>> {
-  const { parts } = options
+  const chosen = chosenParts(options, PARTS)
   use(cpu, { strict: true })
-  const chosen = parts ? listOption(options, 'parts') : PARTS
   const results: Record<string, unknown> = {}
-  if (chosen.includes('cost')) results.cost = await measureCost(options)
-  if (chosen.includes('memory')) results.memory = await measureMemory(options)
+  if (chosen('cost')) results.cost = await measureCost(options)
+  if (chosen('memory')) results.memory = await measureMemory(options)
   return results
 }
 

@@ -92,8 +92,8 @@ export interface Recording {
 const ONE_STEP: Recording = { steps: 1, warmup: 1, eachStep: true, how: 'events', trace: false }
 
 /**
- * Profiles the computation of the prompt up to the first token (phase `prefill`), and of the tokens behind it (`decode[0]`, … or
- * `decode`).
+ * Profiles the computation of the prompt (phase `prefill`), the choice of the token behind it (`first token`), and the steps that give
+ * the others (`decode[0]`, … or `decode`).
  */
 export async function profileModel(
   llm: LLM,
@@ -114,7 +114,8 @@ export async function profileModel(
   const { record } = await profile(
     async () => {
       const tokens = llm.generate(promptIds, parameters)
-      await phase('prefill', () => tokens.next())
+      // Its phases are the engine's.
+      await tokens.next()
       for (let step = 0; step < steps; step++) {
         await phase(eachStep ? `decode[${step}]` : 'decode', () => tokens.next())
       }

@@ -37,10 +37,13 @@ function count(phase: ProfilePhase, name: string): number {
 }
 
 describe('profile', () => {
-  it('records one prefill and one decode step, the whole model in each', () => {
+  it('records one prefill, the first token and one decode step, the whole model in prefill and step', () => {
     expect(record.version).toBe(2)
-    expect(record.phases.map(({ name }) => name)).toEqual(['prefill', 'decode[0]'])
-    for (const phase of record.phases) {
+    expect(record.phases.map(({ name }) => name)).toEqual(['prefill', 'first token', 'decode[0]'])
+    const [prefill, first, decode] = record.phases
+    expect(first!.rows.filter(({ kind }) => kind === 'module')).toMatchObject([{ name: 'Sampler', calls: 1 }])
+    expect(count(prefill!, 'Sampler')).toBe(0)
+    for (const phase of [prefill!, decode!]) {
       expect(count(phase, 'LlamaForCausalLM')).toBe(1)
       expect(count(phase, 'LlamaDecoderLayer')).toBe(LAYERS)
       for (const name of MODULES) expect(count(phase, name), name).toBeGreaterThan(0)
@@ -63,7 +66,7 @@ describe('profile', () => {
   })
 
   it('has the weights of modules, and types and shapes of every op of ours', () => {
-    const [prefill, decode] = record.phases
+    const [prefill, , decode] = record.phases
     for (const phase of [prefill!, decode!]) {
       const qkv = phase.rows.find(({ name }) => name === 'QKVParallelLinear')
       expect(qkv).toMatchObject({ path: 'model.layers.0.self_attn.qkv_proj', weight: 'bfloat16[960, 576]' })
@@ -92,7 +95,7 @@ describe('profile', () => {
     expect(folded.stdout).not.toContain('aten::mm <-')
     const flat = await vllmOps(['profile', ...PROMPT, '--depth', '1'])
     expect(flat.stdout).not.toContain('|-')
-    expect(flat.stdout.match(/^total .* 100\.0$/gm)).toHaveLength(2)
+    expect(flat.stdout.match(/^total .* 100\.0$/gm)).toHaveLength(3)
   })
 
   it('--json alone prints the record and no table', async () => {
@@ -100,7 +103,7 @@ describe('profile', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     expect(JSON.parse(stdout)).toMatchObject({
       version: 2,
-      phases: [{ name: 'prefill' }, { name: 'decode[0]' }],
+      phases: [{ name: 'prefill' }, { name: 'first token' }, { name: 'decode[0]' }],
     })
   })
 

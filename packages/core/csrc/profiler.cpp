@@ -38,6 +38,7 @@ struct Session {
   std::atomic<bool> running{false};
   // Of the environment that profiles:
   std::unique_ptr<Recording> recording;
+  std::optional<QuietAllocator> quiet;
   // The clock of the logs on that of Kineto; null where only tables are wanted.
   std::unique_ptr<c10::ApproximateClockToUnixTimeConverter> clock;
   bool kineto = false;  // it records
@@ -76,6 +77,7 @@ void close(Environment& environment) {
   }
   all.recording.reset();
   all.clock.reset();
+  all.quiet.reset();
   tell(false);
   all.running.store(false);
 }
@@ -164,7 +166,9 @@ Napi::Value start(const Napi::CallbackInfo& info) {
     const double op = period(call);
     all.device = asked("device");
     const bool shapes = asked("shapes"), memory = asked("memory"), all_threads = asked("threads");
-    if (asked("tables")) {
+    const bool tables = asked("tables");
+    if (memory) all.quiet.emplace();
+    if (tables) {
       all.start = Moment::now();
       all.recording = std::make_unique<Recording>(all_threads ? Threads::All : Threads::Own, shapes,
                                                   memory, make_table);

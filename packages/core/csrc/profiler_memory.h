@@ -7,6 +7,7 @@
 #include <torch/csrc/profiler/orchestration/observer.h>
 #include <torch/csrc/profiler/util.h>
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -38,28 +39,36 @@ class ThreadMemory : public torch::profiler::impl::ProfilerStateBase {
   }
 };
 
+// While memory is reported, the allocator would warn of every tensor that is older than the
+// profile.
+class QuietAllocator {
+ public:
+  QuietAllocator() : level_(FLAGS_caffe2_log_level) {
+    FLAGS_caffe2_log_level = std::max(level_, 2);
+  }
+  ~QuietAllocator() { FLAGS_caffe2_log_level = level_; }
+  QuietAllocator(const QuietAllocator&) = delete;
+  QuietAllocator& operator=(const QuietAllocator&) = delete;
+
+ private:
+  int level_;
+};
+
 // Has this thread's allocators report to `state`, unless another profiler has the thread.
 class MemoryReports {
  public:
   explicit MemoryReports(std::shared_ptr<ThreadMemory> state)
       : active_(thread_profiler() == nullptr) {
-    if (!active_) return;
-    torch::profiler::impl::ProfilerStateBase::push(std::move(state));
-    // The allocator would warn of every tensor that is older than the profile.
-    level_ = FLAGS_caffe2_log_level;
-    FLAGS_caffe2_log_level = std::max(level_, 2);
+    if (active_) torch::profiler::impl::ProfilerStateBase::push(std::move(state));
   }
   ~MemoryReports() {
-    if (!active_) return;
-    FLAGS_caffe2_log_level = level_;
-    torch::profiler::impl::ProfilerStateBase::pop(false);
+    if (active_) torch::profiler::impl::ProfilerStateBase::pop(false);
   }
   MemoryReports(const MemoryReports&) = delete;
   MemoryReports& operator=(const MemoryReports&) = delete;
 
  private:
   bool active_;
-  int level_ = 0;
 };
 
 }  // namespace vllm_ops

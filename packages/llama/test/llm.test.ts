@@ -273,8 +273,8 @@ LlamaForCausalLM
     VocabParallelEmbedding model.embed_tokens float32[266, 64]${layer(0)}${layer(1)}
     RMSNorm model.norm float32[64]
   LogitsProcessor logits_processor
-    ParallelLMHead lm_head float32[266, 64]
-Sampler sampler`
+    ParallelLMHead lm_head float32[266, 64]`
+  const sampler = '\nSampler sampler'
 
   /** The modules among the rows, indented below those that ran them. */
   const outline = (rows: readonly ProfileRow[]) => {
@@ -285,11 +285,13 @@ Sampler sampler`
     return modules.map((row) => `\n${'  '.repeat(depth(row) - top)}${line(row)}`).join('')
   }
 
-  it('names every module by class, place and weight, under prefill and decode', async () => {
+  it('names every module by class, place and weight, under prefill, first token and decode', async () => {
     const llm = await load()
     const { record } = await profile(() => llm.complete(prompts[1]!, { ...free, maxTokens: 3 }))
-    expect(record.phases.map(({ name }) => name)).toEqual(['prefill', 'decode'])
-    for (const { rows } of record.phases) expect(outline(rows)).toBe(expected)
+    expect(record.phases.map(({ name }) => name)).toEqual(['prefill', 'first token', 'decode'])
+    const outlines = record.phases.map(({ rows }) => outline(rows))
+    expect(outlines).toEqual([expected, sampler, expected + sampler])
+    expect(record.phases.map(({ steps }) => steps)).toEqual([1, 1, 2])
   })
 
   it('shows which ops each phase runs', async () => {
@@ -299,10 +301,10 @@ Sampler sampler`
       record.phases[phase]!.rows.flatMap((row) => (row.kind === 'op' && row.path === path ? [row.name] : []))
     const attention = 'model.layers.0.self_attn.attn'
     expect(ops(0, attention)).toContain('aten::scaled_dot_product_attention')
-    expect(ops(1, attention)).toEqual(['vllm_ops::reshape_and_cache', 'vllm_ops::paged_attention_v1'])
-    expect(ops(1, 'model.layers.0.input_layernorm')).toEqual(['vllm_ops::rms_norm'])
-    expect(ops(1, 'model.layers.1.input_layernorm')).toEqual(['vllm_ops::fused_add_rms_norm'])
-    expect(ops(1, 'model.layers.1.self_attn.rotary_emb')).toEqual(['vllm_ops::rotary_embedding'])
-    expect(ops(1, 'model.layers.1.mlp.act_fn')).toEqual(['vllm_ops::silu_and_mul'])
+    expect(ops(2, attention)).toEqual(['vllm_ops::reshape_and_cache', 'vllm_ops::paged_attention_v1'])
+    expect(ops(2, 'model.layers.0.input_layernorm')).toEqual(['vllm_ops::rms_norm'])
+    expect(ops(2, 'model.layers.1.input_layernorm')).toEqual(['vllm_ops::fused_add_rms_norm'])
+    expect(ops(2, 'model.layers.1.self_attn.rotary_emb')).toEqual(['vllm_ops::rotary_embedding'])
+    expect(ops(2, 'model.layers.1.mlp.act_fn')).toEqual(['vllm_ops::silu_and_mul'])
   })
 })

@@ -22,7 +22,9 @@ interface ProfileOptions extends GenerationOptions, OutputOptions {
 export function addProfile(program: Command): void {
   const command = program
     .command('profile')
-    .description('print the layered table (module > op > device kernel) of a prefill and of decode steps')
+    .description(
+      'print the layered table (module > op > device kernel) of a prefill, of the first token and of decode steps',
+    )
     .option('-p, --prompt <text>', 'what to answer', nonEmpty, DEFAULT_PROMPT)
     .option('--raw', "continue the text itself, without the model's chat template")
     .option('--steps <n>', 'decode steps to profile', integer({ min: 1 }), 1)

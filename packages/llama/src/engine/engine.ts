@@ -6,7 +6,7 @@ import type { LlamaForCausalLM } from '../modules/llama'
 import { hostRows, Sampler } from '../modules/sampler'
 import { logprobsOf } from '../sampling/sample'
 import type { LogitsRow } from './model-input'
-import { ModelRunner, type RunnerOptions } from './model-runner'
+import { ModelRunner, type RunnerOptions, type StepOutput } from './model-runner'
 import { type ScheduledSequence, Scheduler, type SchedulerLimits } from './scheduler'
 import type { GeneratedToken, Sequence } from './sequence'
 import { TokenStream } from './token-stream'
@@ -71,8 +71,7 @@ export class Engine {
     while (!this.#scheduler.isEmpty) {
       const batch = this.#scheduler.schedule()
       try {
-        const isDecode = batch.every(({ sequence }) => sequence.isGenerating)
-        await phase(isDecode ? 'decode' : 'prefill', () => scope(() => this.#step(batch)))
+        await this.#step(batch)
       } catch (error) {
         for (const { sequence } of batch) this.#fail(sequence, error)
       }
@@ -81,11 +80,29 @@ export class Engine {
     this.#running = false
   }
 
-  #step(batch: readonly ScheduledSequence[]): void {
+  /** One step: a decode, or a prefill and, where it ends a prompt, the choice of the first token, which is a phase of its own. */
+  async #step(batch: readonly ScheduledSequence[]): Promise<void> {
+    const isDecode = batch.every(({ sequence }) => sequence.isGenerating)
+    if (isDecode || !batch.some(endsPrompt)) {
+      const whole = () => scope(() => this.#sample(this.#compute(batch)))
+      return await phase(isDecode ? 'decode' : 'prefill', whole)
+    }
+    await scope(async () => {
+      const output = await phase('prefill', () => this.#compute(batch))
+      await phase('first token', () => this.#sample(output))
+    })
+  }
+
+  #compute(batch: readonly ScheduledSequence[]): StepOutput {
     for (const { sequence } of batch) sequence.startClock()
-    const { logits, greedy, rows } = this.#runner.run(batch)
+    const output = this.#runner.run(batch)
     for (const { sequence, numTokens } of batch) sequence.numComputed += numTokens
-    scorePrompts(logits, rows)
+    scorePrompts(output.logits, output.rows)
+    return output
+  }
+
+  /** Chooses the next token of every sequence that is through with what it has. */
+  #sample({ logits, greedy, rows }: StepOutput): void {
     const sampling = rows.flatMap(({ sequence, position }, row) =>
       position + 1 < sequence.tokenIds.length ? [] : [row],
     )
@@ -105,6 +122,11 @@ export class Engine {
       this.#end(sequence)
     }
   }
+}
+
+/** Whether what is left of a sequence's prompt is in this step. */
+function endsPrompt({ sequence, numTokens }: ScheduledSequence): boolean {
+  return !sequence.isGenerating && sequence.numComputed + numTokens >= sequence.tokenIds.length
 }
 
 /** Reports the log-probabilities of prompt tokens to the sequences that asked for them. */

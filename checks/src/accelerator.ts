@@ -10,17 +10,13 @@ import {
   Stream,
   scope,
   synchronize,
-  synchronizeSync,
   type Tensor,
   torch,
   use,
   VllmOpsError,
 } from '@vllm-ops/core'
 import cuda from '@vllm-ops/cuda'
-import { type Check, numberOption, reportOf, say } from './check'
-
-/** A part of the claim: throws, or returns figures. */
-type Trial = (device: string, count: number) => Promise<Record<string, unknown>> | Record<string, unknown>
+import { type Check, numberOption, reportOf, runTrials, type Trial } from './check'
 
 /** What core promises of a device that works on its own holds on a real one. */
 export const accelerator: Check = {
@@ -35,18 +31,8 @@ export const accelerator: Check = {
     const { device = 'cuda' } = options
     const count = numberOption(options, 'count')
     if (device.startsWith('cuda')) use(cuda, { strict: true })
-    const figures: Record<string, unknown> = { devices: devices() }
-    const failures: string[] = []
-    for (const [name, trial] of Object.entries(trials)) {
-      say(`accelerator: ${name}`)
-      try {
-        figures[name] = await scope(async () => await trial(device, count))
-      } catch (error) {
-        failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`)
-      }
-      synchronizeSync(device)
-    }
-    return reportOf(figures, failures)
+    const { figures, failures } = await runTrials('accelerator', trials, device, count)
+    return reportOf({ devices: devices(), ...figures }, failures)
   },
 }
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { scope, synchronizeSync } from '@vllm-ops/core'
 
 /** The options of a run by name, as the user wrote them or with their fallbacks. */
 export type Options = Readonly<Record<string, string>>
@@ -57,4 +58,31 @@ export function listOption(options: Options, name: string): string[] {
 /** The report of figures and failures: it passes where there is no failure. */
 export function reportOf(figures: Report['figures'], failures: readonly string[]): Report {
   return { passed: failures.length === 0, figures, failures: failures.slice(0, 100) }
+}
+
+/** A part of a claim about a device: throws, or returns figures. */
+export type Trial = (
+  device: string,
+  count: number,
+) => Promise<Record<string, unknown>> | Record<string, unknown>
+
+/** Runs the trials of a check one after the other, each in a scope and with the device idle at its end. */
+export async function runTrials(
+  check: string,
+  trials: Readonly<Record<string, Trial>>,
+  device: string,
+  count: number,
+): Promise<Pick<Report, 'figures' | 'failures'>> {
+  const figures: Record<string, unknown> = {}
+  const failures: string[] = []
+  for (const [name, trial] of Object.entries(trials)) {
+    say(`${check}: ${name}`)
+    try {
+      figures[name] = await scope(async () => await trial(device, count))
+    } catch (error) {
+      failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`)
+    }
+    synchronizeSync(device)
+  }
+  return { figures, failures }
 }

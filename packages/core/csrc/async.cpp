@@ -8,7 +8,7 @@
 #include <ATen/ThreadLocalState.h>
 
 #include "call.h"
-#include "profiler_log.h"
+#include "profiler_recording.h"
 #include "value.h"
 
 namespace vllm_ops {

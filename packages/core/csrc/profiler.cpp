@@ -16,6 +16,7 @@
 #include <set>
 
 #include "call.h"
+#include "profiler_recording.h"
 #include "profiler_table.h"
 #include "profiler_values.h"
 

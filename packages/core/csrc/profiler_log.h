@@ -15,14 +15,12 @@
 #include <deque>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "profiler_clock.h"
-#include "profiler_memory.h"
 
 namespace vllm_ops {
 
@@ -96,7 +94,6 @@ class ThreadLog {
   void clear();
 
   const uint64_t thread = at::RecordFunction::currentThreadId();
-  size_t depth() const { return open_.size(); }
 
   // For the sink and, after close(), for everyone.
   const std::deque<std::string>& names() const { return names_; }
@@ -152,53 +149,6 @@ class ThreadLog {
   std::deque<Signature> signatures_;
   std::unordered_map<uint64_t, uint32_t> signature_ids_;
 };
-
-// Which threads a recording is about.
-enum class Threads : uint8_t {
-  All,
-  Own,     // the calling one, and what it has others call
-  Others,  // all but the calling one, which somebody else records
-  Lent     // only what the calling one has others call
-};
-
-// Records from its making to stop(). There is one at a time in the process.
-class Recording {
- public:
-  using MakeSink = std::unique_ptr<LogSink> (*)();
-  // `shapes`: note types and sizes. `memory`: what the calling thread allocates. `make_sink` gives
-  // every thread's log one, or is null.
-  Recording(Threads threads, bool shapes, bool memory, MakeSink make_sink);
-  ~Recording();
-  Recording(const Recording&) = delete;
-  Recording& operator=(const Recording&) = delete;
-
-  void stop();
-  // After stop(): what was recorded; it lives as long as the recording.
-  const std::vector<std::shared_ptr<ThreadLog>>& logs() const;
-
- private:
-  bool stopped_ = false;
-  at::CallbackHandle callback_ = at::INVALID_CALLBACK_HANDLE;
-  std::optional<MemoryReports> memory_;
-};
-
-// The log of this thread, for its scopes; null where it is not recorded so.
-ThreadLog* scope_log();
-// The profile comes into a phase, or leaves it: what other threads run is kept apart by it.
-void enter_part(const std::string& label);
-void leave_part();
-
-// How what this thread has another one call is recorded.
-enum class Lending : uint8_t {
-  AsHere,   // by what at::ThreadLocalState carries over
-  ByAll,    // by the recording of all threads
-  ByItself  // by a callback of its own
-};
-Lending lending();
-// Takes up what `lending()` said on the thread that the state at hand was taken from, within an
-// at::ThreadLocalStateGuard. Kineto, which the state would carry over, must not hear of other
-// threads: it can't be ended while one is in the middle of an op.
-void take_up(Lending lending);
 
 // The label of the scope that stands for the time in which a full log was worked out.
 constexpr const char* kWorkedOut = "vllm-ops: recording";

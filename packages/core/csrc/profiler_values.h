@@ -7,7 +7,7 @@
 #include <torch/csrc/autograd/profiler_kineto.h>
 
 #include "call.h"
-#include "profiler_log.h"
+#include "profiler_recording.h"
 
 namespace vllm_ops {
 

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, it } from 'vitest'
 import {
+  callAsync,
   defineScope,
   enterScope,
   exitScope,
@@ -130,6 +131,52 @@ describe.each(['events', 'tables'] as const)('a profile by %s', (record) => {
     expect(named(run, 'aten::add')).toMatchObject([{ parent: twice!.id }])
   })
 
+  it('has what this thread has others call, also where it records no others', async () => {
+    const x = ones([300, 300])
+    const { record: made } = await profile(
+      async () => {
+        for (let i = 0; i < 5; i++) (await callAsync(torch.aten!.mm!, [x, x])).dispose()
+      },
+      { record, threads: false },
+    )
+    const mm = named(made.phases[0], 'aten::mm')
+    expect(mm.reduce((sum, { calls }) => sum + calls, 0)).toBe(5)
+    expect(mm[0]).toMatchObject({
+      shapes: [
+        [300, 300],
+        [300, 300],
+      ],
+    })
+  })
+
+  it('has the ops of other threads in the phases in which they ran', async () => {
+    const worker = new Worker(new URL('./profiler-worker.mjs', import.meta.url))
+    const next = () => new Promise((resolve) => worker.once('message', resolve))
+    await next()
+    const { record: made } = await profile(
+      async () => {
+        await phase('before', () => sleep(20))
+        worker.postMessage('go')
+        await next()
+        // In the middle of a scope of the worker's that stays open.
+        await phase('first', () => sleep(30))
+        await phase('second', () => sleep(30))
+        await worker.terminate()
+      },
+      { record },
+    )
+    const calls = made.phases.map((each) =>
+      named(each, 'aten::tanh').reduce((sum, row) => sum + row.calls, 0),
+    )
+    expect(calls[0]).toBe(0)
+    expect(Math.min(calls[1]!, calls[2]!)).toBeGreaterThan(10)
+    for (const each of made.phases.slice(1)) {
+      const [tanh] = named(each, 'aten::tanh')
+      expect(above(each, tanh!)[0]).toBe('(other threads)')
+    }
+    expectWhole(made)
+  })
+
   it('says which scopes were left open, and keeps what they hold', async () => {
     const { record: made } = await profile(
       () => {
@@ -196,6 +243,27 @@ describe('both ways of recording', () => {
     }
     expect(records[0]!.length).toBeGreaterThan(5)
     expect(records[1]!.sort()).toEqual(records[0]!.sort())
+  })
+
+  it('miss no call of a long run, whose tables are added up many times', async () => {
+    const x = ones([2])
+    const calls = 40_000
+    const { record: made } = await profile(
+      () => {
+        for (let i = 0; i < calls; i++) {
+          if (i % 2 === 0) enterScope(norm)
+          torch.aten!.neg!(x).dispose()
+          if (i % 2 === 0) exitScope(norm)
+        }
+      },
+      { record: 'tables' },
+    )
+    const [run] = made.phases
+    const modules = run!.rows.filter(({ kind }) => kind === 'module')
+    expect(modules).toMatchObject([{ name: 'Norm', calls: calls / 2 }])
+    expect(named(run, 'aten::neg').map((row) => row.calls)).toEqual([calls / 2, calls / 2])
+    expect(run!.rows.map(({ name }) => name).filter((name) => name.startsWith('vllm-ops:'))).toEqual([])
+    expectWhole(made)
   })
 
   it('add up what has too many shapes, in a table of bounded size', async () => {

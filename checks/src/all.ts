@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { abi } from './abi'
 import { accelerator } from './accelerator'
+import { accounting } from './accounting'
 import { asan } from './asan'
 import { badcalls } from './badcalls'
 import type { Check } from './check'
@@ -20,6 +21,7 @@ import { views } from './views'
 export const checks: readonly Check[] = [
   abi,
   accelerator,
+  accounting,
   asan,
   badcalls,
   envs,

@@ -8,6 +8,8 @@
 #include <ATen/ops/alias.h>
 #include <ATen/ops/empty.h>
 #include <c10/util/ScopeExit.h>
+#include <dlfcn.h>
+#include <kineto/libkineto.h>
 #include <torch/csrc/autograd/profiler_kineto.h>
 
 #include <atomic>
@@ -132,18 +134,30 @@ uint32_t define_scope(Environment& environment, std::string label) {
 // What a thread's log becomes where only tables are wanted.
 std::unique_ptr<LogSink> make_table() { return std::make_unique<Table>(session().start); }
 
+// Without a GPU, Kineto complains on stderr about the missing GPU, unless it is told by a variable,
+// which can't be set safely while other threads read theirs. What it is told is kept here.
+void silence_kineto() {
+  void* const level = dlsym(RTLD_DEFAULT, "_ZN9libkineto6Logger14severityLevel_E");
+  if (level == nullptr || std::getenv("KINETO_LOG_LEVEL") != nullptr) return;
+  constexpr int kNothing = 99;
+  static_cast<std::atomic_int*>(level)->store(kNothing);
+}
+
 // Starts Kineto on this thread and no other, whatever it is that has to be recorded of them: it
 // can't be ended safely while others are in the middle of an op.
 void start_kineto(bool shapes, bool memory, bool device) {
-  // Kineto talks on stderr, without a GPU about the missing GPU, and reads this when it is
-  // first started.
-  if (!device) setenv("KINETO_LOG_LEVEL", "99", 0);
   const ProfilerConfig config(ProfilerState::KINETO, shapes, memory);
   std::set<KinetoActivity> activities{KinetoActivity::CPU};
   // Asking the CUDA hooks before the CUDA library is loaded would settle their answer:
   // JavaScript knows its backends.
   if (device) activities.insert(KinetoActivity::CUDA);
+  // Kineto calls its client back when it is first started, and complains if that is not on the
+  // thread that registered it, which is the one that loaded libtorch.
+  if (!libkineto::api().isProfilerRegistered()) {
+    libkineto::api().registerClient(libkineto::api().client());
+  }
   profiler::prepareProfiler(config, activities);
+  if (!device) silence_kineto();
   profiler::enableProfiler(config, activities,
                            {at::RecordScope::FUNCTION, at::RecordScope::USER_SCOPE});
   session().kineto = true;

@@ -121,6 +121,17 @@ describe('worker threads', () => {
     expect(outcome).toMatchObject({ code: 0, signal: null, stdout: 'true\n' })
   })
 
+  it('profile first, with nothing to say on stderr', async () => {
+    const outcome = await runModule(`
+      import { ones } from '@vllm-ops/core'
+      import { Worker } from 'node:worker_threads'
+      ones([1])
+      const body = "import { ones, profile, torch } from '@vllm-ops/core'; await profile(() => torch.aten.neg(ones([1])))"
+      new Worker(body, { eval: true, execArgv: ['--input-type=module'] })
+    `)
+    expect(outcome).toEqual({ code: 0, signal: null, stdout: '', stderr: '' })
+  })
+
   it('profile one at a time', async () => {
     const codes = await resultOf<string[]>(`${PREPARE}
       const worker = start("await core.profile(() => new Promise((done) => { parentPort.once('message', done); parentPort.postMessage(1) })); parentPort.postMessage(2)")

@@ -253,6 +253,7 @@ uint32_t ThreadLog::name_of(const char* name) {
 
 uint32_t ThreadLog::add_name(const char* name) {
   const std::lock_guard<std::mutex> guard(mutex_);
+  if (closed_) return 0;  // whoever closed it reads the names
   const auto [known, added] = name_ids_.try_emplace(name, static_cast<uint32_t>(names_.size()));
   if (added) names_.emplace_back(name);
   return known->second;
@@ -268,7 +269,7 @@ uint32_t ThreadLog::signature_of(uint64_t hash, c10::ArrayRef<const c10::IValue>
     cached = {hash, known->second};
     return known->second;
   }
-  if (signatures_.size() >= kSignatures) return 0;
+  if (closed_ || signatures_.size() >= kSignatures) return 0;
   Signature signature;
   for (const c10::IValue& input : inputs) describe_argument(signature, input);
   const auto id = static_cast<uint32_t>(signatures_.size());

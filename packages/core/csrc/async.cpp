@@ -155,6 +155,17 @@ class Aliaser {
   AsyncCall& call_;
 };
 
+// Hands the call to libuv's pool, which then owns it until `complete`; false leaves nothing behind.
+bool queue(Napi::Env env, AsyncCall& call) {
+  const napi_value name = Napi::String::New(env, "vllm-ops.callAsync");
+  if (napi_create_async_work(env, nullptr, name, execute, complete, &call, &call.work) != napi_ok) {
+    return false;
+  }
+  if (napi_queue_async_work(env, call.work) == napi_ok) return true;
+  napi_delete_async_work(env, call.work);
+  return false;
+}
+
 // startCall(id): starts the encoded call. values[0] is negative when the arguments are wrong or it
 // can't be started; finish() comes otherwise, later.
 Napi::Value start_call(const Napi::CallbackInfo& info) {
@@ -168,11 +179,7 @@ Napi::Value start_call(const Napi::CallbackInfo& info) {
     const bool decoded = decode_arguments(environment, op, kHeader, end, call->stack);
     environment.passing.clear();
     if (!decoded || !Aliaser(environment, *call).all()) return info.Env().Undefined();
-    const napi_value name = Napi::String::New(info.Env(), "vllm-ops.callAsync");
-    TORCH_CHECK(napi_create_async_work(info.Env(), nullptr, name, execute, complete, call.get(),
-                                       &call->work) == napi_ok &&
-                    napi_queue_async_work(info.Env(), call->work) == napi_ok,
-                "the environment takes no more work");
+    TORCH_CHECK(queue(info.Env(), *call), "the environment takes no more work");
     environment.async_calls.emplace(call->id, call->work);
     call.release();
     environment.values[0] = 0;

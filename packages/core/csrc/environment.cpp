@@ -77,6 +77,13 @@ const char* Environment::dtype_name(c10::ScalarType type) const {
   return c10::toString(type);
 }
 
+std::optional<int64_t> Environment::dtype_of(const std::string& name) const {
+  for (const auto& [known, type] : dtypes) {
+    if (known == name) return static_cast<int64_t>(type);
+  }
+  return std::nullopt;
+}
+
 uint32_t Environment::operator_id(const c10::OperatorHandle& handle) {
   const std::string name = c10::toString(handle.operator_name());
   const auto known = operator_ids.find(name);

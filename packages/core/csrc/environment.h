@@ -196,6 +196,8 @@ struct Environment {
   uint32_t pass(std::string text);  // a number until the next call
   const c10::IValue& string(double id) const;
   const char* dtype_name(c10::ScalarType type) const;
+  // The ScalarType's number by that name.
+  std::optional<int64_t> dtype_of(const std::string& name) const;
   // The number of an operator, which is prepared when it is asked for first.
   uint32_t operator_id(const c10::OperatorHandle& handle);
   // Whether a tensor that is forgotten may wait for its collection, together with a few others.

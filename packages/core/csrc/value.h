@@ -58,7 +58,4 @@ const Loan* loan_of(const at::Tensor& tensor);
 // Whether its ArrayBuffer was transferred away.
 bool is_gone(const Environment& environment, const Loan& loan);
 
-// 'tensor float32[2, 3] on cpu', for messages.
-std::string describe_tensor(const Environment& environment, const at::Tensor& tensor);
-
 }  // namespace vllm_ops

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Tensor } from '../tensor'
-import { cases, PARTITION, partitionCases, rejects, scratchRejects, withScratch } from './attention-cases'
+import { PARTITION, withScratch } from './attention-call'
+import { cases, partitionCases } from './attention-cases'
+import { rejects, scratchRejects } from './attention-rejects'
 import { type Aten, defineOp } from './card'
 import { bytes, roundedOnce, wide, wideDType } from './math'
 import { checkCaches } from './paged'

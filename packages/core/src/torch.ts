@@ -129,6 +129,9 @@ function makePacket(namespace: string, op: string): OpOverloadPacket {
   return packet as OpOverloadPacket
 }
 
+// The passes over the overloads: those whose arguments without defaults are all given by position, then the others.
+const SHORT_LATER = [false, true] as const
+
 /**
  * A function that calls the first of the overloads, in the order of their registration as in Python, that takes the arguments. As in
  * Python, one whose argument without a default is left out comes after all others, even where that argument could be null.
@@ -143,20 +146,12 @@ function resolver(
     least: operator.parameters.filter(({ hasDefault, keywordOnly }) => !hasDefault && !keywordOnly).length,
   }))
   return (...args) => {
-    let later = false
-    for (const { call, least } of attempts) {
-      if (args.length < least) {
-        later = true
-        continue
+    for (const short of SHORT_LATER)
+      for (const { call, least } of attempts) {
+        if (args.length < least !== short) continue
+        const result = call(...args)
+        if (result !== REFUSED) return result
       }
-      const result = call(...args)
-      if (result !== REFUSED) return result
-    }
-    for (const { call, least } of later ? attempts : []) {
-      if (args.length >= least) continue
-      const result = call(...args)
-      if (result !== REFUSED) return result
-    }
     throw refusal(opName, operators, overloads, args)
   }
 }

@@ -29,7 +29,8 @@ export const opcheck: Check = {
     const unknown = wanted.find((name) => !cards.some((card) => nameOf(card) === name))
     if (unknown !== undefined) throw new UsageError(`--op: there is no op '${unknown}'`)
     use(cpu, { strict: true })
-    const supported = cards.filter((card) => cpu.unsupported?.[nameOf(card)] === undefined)
+    const unsupported = cpu.unsupported ?? {}
+    const supported = cards.filter((card) => unsupported[nameOf(card)] === undefined)
     const chosen = supported.filter((card) => wanted.length === 0 || wanted.includes(nameOf(card)))
     const python = await pythonOf(options)
     const scratch = mkdtempSync(join(tmpdir(), 'vllm-ops-opcheck-'))
@@ -42,28 +43,37 @@ export const opcheck: Check = {
       // One a line: all of them are more than a string can hold.
       const file = join(scratch, 'samples.jsonl')
       writeFileSync(file, `${JSON.stringify(task)}\n`)
+      const leftOut: Record<string, string> = { ...unsupported }
       for (const card of chosen)
-        for (const sample of samplesOf(card))
-          if (!sample.args.some(isTwiceEmpty)) appendFileSync(file, `${JSON.stringify(sample)}\n`)
+        for (const sample of samplesOf(card)) {
+          if (sample.args.some(isTwiceEmpty)) leftOut[`${sample.op}, ${sample.name}`] = TWICE_EMPTY
+          else appendFileSync(file, `${JSON.stringify(sample)}\n`)
+        }
       say(`opcheck: ${chosen.length} ops`)
-      return summarize(chosen.map(nameOf), await runProgram(python, [script, file]))
+      return summarize(chosen.map(nameOf), leftOut, await runProgram(python, [script, file]))
     } finally {
       rmSync(scratch, { recursive: true })
     }
   },
 }
 
-/** Tensors with two sizes of 0: opcheck itself gives up on them, when it computes how much memory a copy takes (a negative size). */
+const TWICE_EMPTY =
+  'opcheck itself gives up on tensors with two sizes of 0, when it computes how much memory a copy takes (a negative size)'
+
 function isTwiceEmpty(value: unknown): boolean {
   if (typeof value !== 'object' || value === null || !('shape' in value)) return false
   return Array.isArray(value.shape) && value.shape.filter((size) => size === 0).length > 1
 }
 
-function summarize(names: readonly string[], outcome: Outcome): Report {
+function summarize(
+  names: readonly string[],
+  leftOut: Readonly<Record<string, string>>,
+  outcome: Outcome,
+): Report {
   const result = resultOf<PythonReport>(outcome)
   if (!result) return reportOf({}, [endOf(outcome)])
   const { torch, ran, failures } = result
   const untried = names.filter((name) => !ran[name]).map((name) => `${name}: no sample ran`)
   const samples = Object.values(ran).reduce((sum, count) => sum + count, 0)
-  return reportOf({ torch, ops: Object.keys(ran).length, samples }, [...untried, ...failures])
+  return reportOf({ torch, ops: Object.keys(ran).length, samples, leftOut }, [...untried, ...failures])
 }

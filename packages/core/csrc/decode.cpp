@@ -57,8 +57,7 @@ std::string Decoder::describe() const {
       return "nothing";
     case Tag::Tensor: {
       const TensorEntry* entry = environment_.tensors->handles.find(value());
-      return entry == nullptr ? "a disposed tensor"
-                              : text_of(environment_, entry->tensor);
+      return entry == nullptr ? "a disposed tensor" : text_of(environment_, entry->tensor);
     }
     case Tag::Number:
       return "number " + number_text(value());
@@ -222,13 +221,12 @@ bool Decoder::single(const Parameter& parameter, c10::IValue& out) {
       ++position_;
       return true;
     case Kind::ScalarType:
-      return named(parameter, out, [this](const std::string& name) { return environment_.dtype_of(name); });
+      return named(parameter, out,
+                   [this](const std::string& name) { return environment_.dtype_of(name); });
     case Kind::Layout:
-      return named(parameter, out,
-                   layout_of);
+      return named(parameter, out, layout_of);
     case Kind::MemoryFormat:
-      return named(parameter, out,
-                   memory_format_of);
+      return named(parameter, out, memory_format_of);
     case Kind::Device: {
       if (tag() != Tag::String) return mismatch(parameter);
       const std::optional<c10::Device> device = device_of(string());

@@ -4,13 +4,13 @@ import type { LlamaConfig } from './config'
 import type { AttentionViews } from './modules/attention'
 import type { ModelDType } from './weights/weight-source'
 
-/** Working memory of attention over sequences that are computed in parts, for so many tokens and parts. */
+/** Working memory of attention over sequences that are computed in parts, for so many sequences and parts. */
 export interface PartitionScratch {
-  /** float32 `[tokens, heads, partitions]` */
+  /** float32 `[sequences, heads, partitions]` */
   readonly expSums: Tensor
-  /** float32 `[tokens, heads, partitions]` */
+  /** float32 `[sequences, heads, partitions]` */
   readonly maxLogits: Tensor
-  /** `[tokens, heads, partitions, headDim]` */
+  /** `[sequences, heads, partitions, headDim]` */
   readonly partial: Tensor
 }
 
@@ -40,8 +40,9 @@ export class Workspace {
   readonly gateUp: Tensor
   /** `[tokens, intermediateSize]` */
   readonly activated: Tensor
-  readonly #makeScratch: (partitions: number) => PartitionScratch
+  readonly #makeScratch: (sequences: number, partitions: number) => PartitionScratch
   #scratch: PartitionScratch | undefined
+  #sequences = 0
   #partitions = 0
 
   constructor(config: LlamaConfig, tokens: number, dtype: ModelDType, device: string) {
@@ -70,21 +71,29 @@ export class Workspace {
       query: byHeads(this.query, heads),
       key: byHeads(this.key, kvHeads),
       value: byHeads(this.value, kvHeads),
-      scratch: (partitions) => this.#scratchOf(partitions),
+      scratch: (sequences, partitions) => this.#scratchOf(sequences, partitions),
     }
-    this.#makeScratch = (partitions) => ({
-      expSums: keep(empty([tokens, heads, partitions], { dtype: 'float32', device })),
-      maxLogits: keep(empty([tokens, heads, partitions], { dtype: 'float32', device })),
-      partial: keep(empty([tokens, heads, partitions, headDim], { dtype, device })),
+    this.#makeScratch = (sequences, partitions) => ({
+      expSums: keep(empty([sequences, heads, partitions], { dtype: 'float32', device })),
+      maxLogits: keep(empty([sequences, heads, partitions], { dtype: 'float32', device })),
+      partial: keep(empty([sequences, heads, partitions, headDim], { dtype, device })),
     })
   }
 
-  /** For at least so many parts; kept for the next step. */
-  #scratchOf(partitions: number): PartitionScratch {
-    if (this.#scratch && this.#partitions >= partitions) return this.#scratch
+  /** Bytes of all of it. */
+  get nbytes(): number {
+    const { hidden, residual, qkv, attended, gateUp, activated } = this
+    const all = [hidden, residual, qkv, attended, gateUp, activated, ...Object.values(this.#scratch ?? {})]
+    return all.reduce((sum, { nbytes }) => sum + nbytes, 0)
+  }
+
+  /** For at least so many sequences and parts; kept for the next step. */
+  #scratchOf(sequences: number, partitions: number): PartitionScratch {
+    if (this.#scratch && this.#sequences >= sequences && this.#partitions >= partitions) return this.#scratch
     this.#freeScratch()
-    this.#scratch = this.#makeScratch(partitions)
-    this.#partitions = partitions
+    this.#sequences = Math.max(this.#sequences, sequences)
+    this.#partitions = Math.max(this.#partitions, partitions)
+    this.#scratch = this.#makeScratch(this.#sequences, this.#partitions)
     return this.#scratch
   }
 

@@ -12,8 +12,8 @@ export interface AttentionViews {
   readonly query: Tensor
   readonly key: Tensor
   readonly value: Tensor
-  /** Working memory for at least so many parts of a sequence. */
-  scratch(partitions: number): PartitionScratch
+  /** Working memory for at least so many sequences, and parts of each. */
+  scratch(sequences: number, partitions: number): PartitionScratch
 }
 
 /** Tokens of a part of a sequence in `paged_attention_v2`. */
@@ -22,6 +22,13 @@ const PARTITION = 512
 const ENOUGH_PAIRS = 512
 /** Up to this length a sequence's weights fit into the fast memory of a block of threads. */
 const LONGEST_WHOLE = 8192
+
+/** In how many parts the sequences of a decode step are computed: 1, where there are enough pairs of sequence and head or little to read. */
+export function partitionsOf(pairs: number, maxSeqLen: number): number {
+  return maxSeqLen <= LONGEST_WHOLE && pairs > ENOUGH_PAIRS
+    ? 1
+    : Math.max(1, Math.ceil(maxSeqLen / PARTITION))
+}
 
 /** Causal attention over a paged cache: stores the keys and values of the batch, then attends to what each token may see. */
 export class Attention extends Module<
@@ -46,8 +53,8 @@ export class Attention extends Module<
       scope(() => {
         const part = (t: Tensor) => t.narrow(0, numPrefillTokens, decode.numTokens)
         const first = (t: Tensor) => t.narrow(0, 0, decode.numTokens)
-        const scratch = (partitions: number) => {
-          const { expSums, maxLogits, partial } = views.scratch(partitions)
+        const scratch = (sequences: number, partitions: number) => {
+          const { expSums, maxLogits, partial } = views.scratch(sequences, partitions)
           return { expSums: first(expSums), maxLogits: first(maxLogits), partial: first(partial) }
         }
         this.#decode({ out: part(views.out), query: part(views.query), scratch }, cache, decode)
@@ -61,10 +68,9 @@ export class Attention extends Module<
     { numTokens, blockTables, seqLens, maxSeqLen }: DecodeMetadata,
   ): void {
     const { numAttentionHeads: heads, numKeyValueHeads: kvHeads } = this.#config
-    const partitions = Math.ceil(maxSeqLen / PARTITION)
-    const whole = partitions === 1 || (maxSeqLen <= LONGEST_WHOLE && numTokens * heads > ENOUGH_PAIRS)
+    const partitions = partitionsOf(numTokens * heads, maxSeqLen)
     // The last seven: no ALiBi, no fp8, and no block sparsity, whose sizes then mean nothing.
-    if (whole) {
+    if (partitions === 1) {
       // biome-ignore format: one argument a line would be a column of nameless numbers
       ops.paged_attention_v1(
         out, query, key, value, kvHeads, this.#scale, blockTables, seqLens, BLOCK_SIZE, maxSeqLen,
@@ -72,7 +78,7 @@ export class Attention extends Module<
       )
       return
     }
-    const { expSums, maxLogits, partial } = scratch(partitions)
+    const { expSums, maxLogits, partial } = scratch(numTokens, partitions)
     // biome-ignore format: as above
     ops.paged_attention_v2(
       out, expSums, maxLogits, partial, query, key, value, kvHeads, this.#scale, blockTables, seqLens, BLOCK_SIZE, maxSeqLen,

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import { empty, scope, type Tensor } from '@vllm-ops/core'
+import { scope, type Tensor } from '@vllm-ops/core'
 import type { LlamaConfig } from './config'
-import { BLOCK_SIZE, createKvCache, ITEM_SIZE } from './kv-cache'
+import { type BatchShape, fakeBatch } from './fake-batch'
+import { BLOCK_SIZE, createKvCache, ITEM_SIZE, type LayerCache } from './kv-cache'
+import { partitionsOf } from './modules/attention'
 import { LlamaForCausalLM } from './modules/llama'
 import { DummyWeights } from './weights/dummy'
 import type { ModelDType, WeightSource } from './weights/weight-source'
@@ -44,13 +46,17 @@ export function estimateMemory(config: LlamaConfig, options: EstimateOptions = {
     return scope(() => {
       const numBlocks = Math.ceil(kvCacheTokens / BLOCK_SIZE)
       const caches = createKvCache(config, numBlocks, dtype, 'meta')
-      const logits = runOnce(model, caches, maxNumBatchedTokens, maxNumSeqs)
-      const workspace = new Workspace(config, maxNumBatchedTokens, dtype, 'meta')
-      const { hidden, residual, qkv, attended, gateUp, activated } = workspace
       const weights = source.bytes + maxModelLen * config.rotaryDim * ITEM_SIZE[dtype]
       const kvCache = bytesOf(caches.flatMap(({ key, value }) => [key, value]))
-      const activations = bytesOf([hidden, residual, qkv, attended, gateUp, activated, logits])
-      workspace.dispose()
+      // One prompt as long as a batch, with the tokens of other sequences; then all sequences at their longest, one token each.
+      const sequences = Math.min(maxNumBatchedTokens, maxNumSeqs)
+      const longest = (count: number) => Array.from({ length: count }, () => maxModelLen)
+      const prompt = {
+        prefills: [{ length: maxNumBatchedTokens - (sequences - 1) }],
+        decodes: longest(sequences - 1),
+      }
+      const passes = [prompt, { decodes: longest(sequences) }]
+      const activations = Math.max(...passes.map((shape) => bytesOfPass(model, caches, shape)))
       for (const { key, value } of caches) for (const tensor of [key, value]) tensor.dispose()
       return { weights, kvCache, activations, total: weights + kvCache + activations }
     })
@@ -59,21 +65,18 @@ export function estimateMemory(config: LlamaConfig, options: EstimateOptions = {
   }
 }
 
-/** One prompt as long as a batch, with a row of logits for each sequence. */
-function runOnce(
-  model: LlamaForCausalLM,
-  caches: ReturnType<typeof createKvCache>,
-  tokens: number,
-  sequences: number,
-): Tensor {
-  const int64 = (length: number) => empty([length], { dtype: 'int64', device: 'meta' })
-  const metadata = {
-    slotMapping: int64(tokens),
-    numPrefillTokens: tokens,
-    prefills: [{ start: 0, length: tokens, contextLength: 0, blocks: undefined }],
-    decode: undefined,
-  }
-  return model.call(int64(tokens), int64(tokens), caches, metadata, int64(Math.min(tokens, sequences)))
+/** Runs a forward pass; the bytes of its activations and logits. */
+function bytesOfPass(model: LlamaForCausalLM, caches: readonly LayerCache[], shape: BatchShape): number {
+  const { inputIds, positions, metadata, logitsIndices } = fakeBatch(shape)
+  const logits = model.call(inputIds, positions, caches, metadata, logitsIndices)
+  const { config, dtype, device } = model
+  const workspace = new Workspace(config, inputIds.numel, dtype, device)
+  const { decode } = metadata
+  const partitions = decode ? partitionsOf(decode.numTokens * config.numAttentionHeads, decode.maxSeqLen) : 1
+  if (decode && partitions > 1) workspace.views.scratch(decode.numTokens, partitions)
+  const bytes = workspace.nbytes + logits.nbytes
+  workspace.dispose()
+  return bytes
 }
 
 /** Weights without data, counted. */

@@ -5,6 +5,7 @@ export { LLAMA_3_8B, type LlamaConfig, SHAPES, type ShapeName, SMOLLM2_135M } fr
 export type { FinishReason, GeneratedToken, GenerationMetrics } from './engine/sequence'
 export { ContextLengthError, ModelFormatError } from './errors'
 export { type EstimateOptions, estimateMemory, type MemoryEstimate } from './estimate'
+export { type BatchShape, type FakeBatch, fakeBatch } from './fake-batch'
 export { BLOCK_SIZE, createKvCache, type LayerCache } from './kv-cache'
 export { type Completion, type DummyOptions, type GenerateOptions, LLM, type LoadOptions } from './llm'
 export { DEFAULT_MODEL, type KnownModel, MODELS, type ResolveModelOptions, resolveModel } from './models'

@@ -19,6 +19,16 @@ it('tells what Llama 3 8B takes, without taking it', () => {
   expect(process.memoryUsage.rss() - before).toBeLessThan(500e6)
 })
 
+it('counts what attention puts together, for the sequences that generate alone', () => {
+  // 256 parts of 512 tokens: two numbers a part and head, and a partial result of 128.
+  const scratch = 32 * 256 * (2 * 4 + 128 * 2)
+  const options = { maxModelLen: 131072, maxNumBatchedTokens: 2048, kvCacheTokens: 131072 }
+  const long = { ...LLAMA_3_8B, maxPositionEmbeddings: 131072 }
+  const [one, ten] = [1, 10].map((maxNumSeqs) => estimateMemory(long, { ...options, maxNumSeqs }).activations)
+  expect(one).toBe(2048 * 2 * (3 * 4096 + 6144 + 3 * 14336) + 128256 * 4)
+  expect(ten! - one!).toBe(9 * (scratch + 128256 * 4))
+})
+
 it('counts a tied output head once, and float32 twice', () => {
   const half = estimateMemory(SMOLLM2_135M)
   const full = estimateMemory(SMOLLM2_135M, { dtype: 'float32' })

@@ -28,17 +28,8 @@ export interface OpNamespace {
   readonly [op: string]: OpOverloadPacket
 }
 
-type Callable = (...args: never[]) => unknown
-
-/** All of a union's functions at once: a function with their overloads. */
-type AllOf<F> = (F extends unknown ? (_: F) => void : never) extends (_: infer All) => void ? All : never
-
-/** An op whose overloads the compiler knows, by their names: what `vllm-ops ops --types` declares. */
-export type OpPacket<Overloads extends { readonly [overload: string]: Callable }> = AllOf<
-  Overloads[keyof Overloads]
-> & {
-  readonly [Name in keyof Overloads]: Overloads[Name] & Pick<OpOverload, 'opName' | 'schema' | 'redispatch'>
-}
+/** What a declared overload has beside its call: see {@link OpOverload}. */
+export type OpInfo = Pick<OpOverload, 'opName' | 'schema' | 'redispatch'>
 
 /**
  * Namespaces whose ops the compiler knows one by one. The file that `vllm-ops ops --types NAMESPACE` writes adds one by module
@@ -47,11 +38,10 @@ export type OpPacket<Overloads extends { readonly [overload: string]: Callable }
 // biome-ignore lint/suspicious/noEmptyInterface: it is there to be augmented
 export interface TypedNamespaces {}
 
-type TypedAten = TypedNamespaces extends { readonly aten: infer Typed } ? Typed : unknown
-
-/** PyTorch's own ops. All are there; those that inference is made of are known by name to the compiler too. */
-export type AtenNamespace = TypedAten &
-  OpNamespace & { readonly [Name in Exclude<AtenOp, keyof TypedAten>]: OpOverloadPacket }
+/** PyTorch's own ops. All are there; the compiler knows those of the declaration, or without one those that inference is made of. */
+export type AtenNamespace = TypedNamespaces extends { readonly aten: infer Typed }
+  ? Typed & OpNamespace
+  : OpNamespace & { readonly [Name in AtenOp]: OpOverloadPacket }
 
 /** Every namespace of the dispatcher: those of {@link TypedNamespaces} with their types, the others by an index signature. */
 export type Torch = Omit<TypedNamespaces, 'aten'> & {

@@ -45,15 +45,16 @@ export function declareOps(namespace: string, schemas: readonly string[], origin
   const ops = new Map<string, Schema[]>()
   for (const schema of schemas.map(parseSchema))
     ops.set(schema.name, [...(ops.get(schema.name) ?? []), schema])
-  const names = [...ops.keys()].sort()
+  const all = [...ops.keys()].sort().map((name) => declareOp(name, ops.get(name)!))
   return `// ${origin}
-import type { Complex, DType, Float, Generator, OpPacket, Tensor } from '@vllm-ops/core'
+import type { Complex, DType, Float, Generator, OpInfo, Tensor } from '@vllm-ops/core'
 
 type Int = number | bigint
 type Scalar = number | bigint | boolean | Complex | Float
 
+${all.flatMap(({ overloads }) => overloads).join('\n')}
 interface Ops {
-${names.map((name) => declareOp(name, ops.get(name)!)).join('\n')}
+${all.map(({ member }) => member).join('\n')}
 }
 
 declare module '@vllm-ops/core' {
@@ -64,12 +65,20 @@ declare module '@vllm-ops/core' {
 `
 }
 
-function declareOp(name: string, overloads: readonly Schema[]): string {
-  const members = overloads.map(
-    (schema) =>
-      `    ${docComment(schema)}\n    readonly ${key(schema.overload || 'default')}: ${functionType(schema)}`,
-  )
-  return `  readonly ${key(name)}: OpPacket<{\n${members.join('\n')}\n  }>`
+/** An interface for each overload, and the op as all of them: the compiler has nothing to compute for an op that is not called. */
+function declareOp(name: string, schemas: readonly Schema[]): { overloads: string[]; member: string } {
+  const overloads = schemas.map((schema) => ({
+    schema,
+    name: schema.overload || 'default',
+    type: `${name}$${schema.overload || 'default'}`.replaceAll(/[^\w$]/g, '$'),
+  }))
+  const named = overloads.map((overload) => `readonly ${key(overload.name)}: ${overload.type} & OpInfo`)
+  return {
+    overloads: overloads.map(
+      ({ schema, type }) => `interface ${type} {\n  ${docComment(schema)}\n  ${signature(schema)}\n}`,
+    ),
+    member: `  readonly ${key(name)}: ${overloads.map(({ type }) => type).join(' & ')} & { ${named.join('; ')} }`,
+  }
 }
 
 /** The schema as documentation; the names of what it writes first, since a type cannot tell that. */
@@ -104,7 +113,7 @@ function typeText({ type }: Argument): string {
   return text(type)
 }
 
-function functionType(schema: Schema): string {
+function signature(schema: Schema): string {
   const positional = schema.arguments.filter(({ kwargOnly }) => !kwargOnly)
   const keywords = schema.arguments.filter(({ kwargOnly }) => kwargOnly)
   // What may be left out can stand only before what may be left out too.
@@ -123,7 +132,7 @@ function functionType(schema: Schema): string {
     const needed = keywords.some((argument) => argument.default === undefined)
     parameters.push(...optionsParameter(options.join('; '), needed, firstOptional < positional.length))
   }
-  return `(${parameters.join(', ')}) => ${resultType(schema.returns)}`
+  return `(${parameters.join(', ')}): ${resultType(schema.returns)}`
 }
 
 /** The trailing object. Where it is needed behind arguments that may be left out, the compiler can only be told that it may be. */

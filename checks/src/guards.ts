@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 import { cards } from '@vllm-ops/core'
-import { placements } from '@vllm-ops/core/testing'
-import { type Check, listOption, reportOf, say } from './check'
+import { type Placement, placements } from '@vllm-ops/core/testing'
+import { type Check, listOption, reportOf, say, UsageError } from './check'
 import { endOf, resultOf, runChild } from './child'
 
-/** What a child found of the cases of one op. */
+/** What a child is to run: the cases of one op. */
+export interface GuardedTask {
+  readonly op: string
+  readonly placements: readonly Placement[]
+  /** All where there are none. */
+  readonly dtypes: readonly string[]
+}
+
+/** What a child found of them. */
 export interface Guarded {
-  readonly passed: number
+  /** By placement. */
+  readonly passed: Readonly<Record<string, number>>
   readonly problems: readonly string[]
 }
 
@@ -24,19 +33,25 @@ export const guards: Check = {
   ],
   async run(options) {
     const failures: string[] = []
-    const cases: Record<string, number> = {}
-    const ops = listOption(options, 'ops')
-    for (const placement of listOption(options, 'placements')) {
-      cases[placement] = 0
-      for (const op of ops.length > 0 ? ops : all) {
-        say(`guards: ${op}, ${placement}`)
-        const task = { op, placement, dtypes: listOption(options, 'dtypes') }
-        const outcome = await runChild('guards', task, { timeoutMs: 1_200_000 })
-        const found = resultOf<Guarded>(outcome)
-        cases[placement] += found?.passed ?? 0
-        const problems = found ? found.problems : [endOf(outcome)]
-        failures.push(...problems.map((problem) => `${op}, ${placement}: ${problem}`))
-      }
+    const dtypes = listOption(options, 'dtypes')
+    const wanted = listOption(options, 'placements')
+    const chosen = placements.filter((placement) => wanted.includes(placement))
+    if (chosen.length === 0 || chosen.length < wanted.length)
+      throw new UsageError(
+        `--placements: known are ${placements.join(', ')}, received '${options.placements}'`,
+      )
+    const named = listOption(options, 'ops')
+    const unknown = named.find((op) => !all.includes(op))
+    if (unknown !== undefined) throw new UsageError(`--ops: there is no op '${unknown}'`)
+    const cases = Object.fromEntries(chosen.map((placement) => [placement, 0]))
+    for (const op of named.length > 0 ? named : all) {
+      say(`guards: ${op}`)
+      const task: GuardedTask = { op, placements: chosen, dtypes }
+      const outcome = await runChild('guards', task, { timeoutMs: 1_200_000 })
+      const found = resultOf<Guarded>(outcome)
+      for (const placement of chosen) cases[placement]! += found?.passed[placement] ?? 0
+      const problems = found ? found.problems : [endOf(outcome)]
+      failures.push(...problems.map((problem) => `${op}: ${problem}`))
     }
     return reportOf({ cases, touched: failures.length }, failures)
   },

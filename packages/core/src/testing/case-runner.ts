@@ -55,7 +55,6 @@ export class CaseRunner {
   constructor(
     readonly card: AnyCard,
     private readonly device: string,
-    private readonly placement: Placement = 'amid',
   ) {
     this.schema = parseSchema(card.schema)
     this.names = this.schema.arguments.map(({ name }) => name)
@@ -97,11 +96,11 @@ export class CaseRunner {
     }
   }
 
-  /** Runs a case; says everything that is wrong. */
-  run(prepared: PreparedCase, call: Call): string[] {
+  /** Runs a case with its tensors' memory so placed; says everything that is wrong. */
+  run(prepared: PreparedCase, call: Call, placement?: Placement): string[] {
     return scope(() => {
       const { testCase, memories } = prepared
-      const guarded = this.allocate(memories)
+      const guarded = this.allocate(memories, placement)
       const args = this.arguments(testCase.args, guarded)
       let result: unknown
       try {
@@ -124,9 +123,10 @@ export class CaseRunner {
    * Runs a call that must be refused; says everything that is wrong. Where only the CPU would see what is, it may return instead and
    * write what its schema allows.
    */
-  reject({ name, args, argument, wrongValues }: AnyRejection, dtype: FloatDType, call: Call): string[] {
+  reject(rejection: AnyRejection, dtype: FloatDType, call: Call, placement?: Placement): string[] {
+    const { name, args, argument, wrongValues } = rejection
     return scope(() => {
-      const guarded = this.allocate(this.memories(args, `${this.schema.name}, ${dtype}, ${name}`))
+      const guarded = this.allocate(this.memories(args, `${this.schema.name}, ${dtype}, ${name}`), placement)
       const mayPass = wrongValues === true && this.device !== 'cpu'
       return this.rejectValues(this.arguments(args, guarded), guarded, argument, call, mayPass)
     })
@@ -227,10 +227,11 @@ export class CaseRunner {
     return memories
   }
 
-  private allocate(memories: ReadonlyMap<string, GuardedMemory>): Map<string, GuardedTensor> {
-    return new Map(
-      Array.from(memories, ([name, memory]) => [name, memory.allocate(this.device, this.placement)]),
-    )
+  private allocate(
+    memories: ReadonlyMap<string, GuardedMemory>,
+    placement?: Placement,
+  ): Map<string, GuardedTensor> {
+    return new Map(Array.from(memories, ([name, memory]) => [name, memory.allocate(this.device, placement)]))
   }
 
   private arguments(args: AnyCase['args'], guarded: ReadonlyMap<string, GuardedTensor>): OpArgument[] {

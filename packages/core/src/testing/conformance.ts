@@ -41,8 +41,8 @@ export interface ConformanceOptions extends TestFramework {
   readonly isas?: InstructionSets
   /** Only these ops. */
   readonly ops?: readonly string[]
-  /** Where the tensors' memory lies: amid canaries where nothing is said. */
-  readonly placement?: Placement
+  /** Where the tensors' memory lies, one after the other: amid canaries where nothing is said. */
+  readonly placements?: readonly Placement[]
   /** Only these dtypes. */
   readonly dtypes?: readonly FloatDType[]
   /** Only each so-manieth case of a card, from the first on: for tools that make calls very slow. */
@@ -87,8 +87,8 @@ export function conformance(options: ConformanceOptions): void {
 type Resolved = ConformanceOptions & Required<Pick<ConformanceOptions, 'device' | 'isas' | 'dtypes'>>
 
 function declare(card: AnyCard, options: Resolved): void {
-  const { backend, device, placement, isas, dtypes, every = 1, describe, it, afterAll } = options
-  const runner = new CaseRunner(card, device, placement)
+  const { backend, device, placements = ['amid'], isas, dtypes, every = 1, describe, it, afterAll } = options
+  const runner = new CaseRunner(card, device)
   const opName = `${NAMESPACE}::${runner.schema.name}`
   const call = callOf(runner.schema.name)
   const key = kernelKey(backend, card.schema)
@@ -103,25 +103,26 @@ function declare(card: AnyCard, options: Resolved): void {
     const prepared = new Map<string, PreparedCase>()
     afterAll(() => prepared.clear())
     const [first = ''] = isas.names
-    for (const isa of isas.names) {
-      describe([dtype, isa].filter(Boolean).join(', '), () => {
-        for (const testCase of thinned(card.cases(dtype), every)) {
-          const test = () => {
-            const ready = prepared.get(testCase.name) ?? runner.prepare(testCase, dtype)
-            prepared.set(testCase.name, ready)
-            return runner.run(ready, call)
+    for (const isa of isas.names)
+      for (const placement of placements)
+        describe(groupOf(dtype, isa, placement), () => {
+          for (const testCase of thinned(card.cases(dtype), every)) {
+            const test = () => {
+              const ready = prepared.get(testCase.name) ?? runner.prepare(testCase, dtype)
+              prepared.set(testCase.name, ready)
+              return runner.run(ready, call, placement)
+            }
+            it(testCase.name, own(isa, test))
           }
-          it(testCase.name, own(isa, test))
-        }
+        })
+    for (const placement of placements)
+      describe(groupOf(`${dtype}, refuses`, '', placement), () => {
+        for (const rejection of thinned(card.rejects(dtype), every))
+          it(
+            rejection.name,
+            own(first, () => runner.reject(rejection, dtype, call, placement)),
+          )
       })
-    }
-    describe(`${dtype}, refuses`, () => {
-      for (const rejection of thinned(card.rejects(dtype), every))
-        it(
-          rejection.name,
-          own(first, () => runner.reject(rejection, dtype, call)),
-        )
-    })
   }
   const [dtype] = dtypes
   const [good] = dtype ? card.cases(dtype) : []
@@ -134,6 +135,11 @@ function declare(card: AnyCard, options: Resolved): void {
       const elsewhere = ['cpu', ...others.slice(0, 1).map(({ device }) => device)]
       failOn(opName, runner.rejectDevices(good, elsewhere, call))
     })
+}
+
+/** What tests have in common: their dtype, the instruction set where there are several, the placement where it is another than usual. */
+function groupOf(what: string, isa: string, placement: Placement): string {
+  return [what, isa, placement === 'amid' ? '' : placement].filter(Boolean).join(', ')
 }
 
 /** Each `every`-th of some, from the first on. */
@@ -150,8 +156,8 @@ function failOn(opName: string, calls: Iterable<readonly [string, readonly strin
 
 /** Throws if every case passes after all. */
 function expectUnsupported(card: AnyCard, reason: string, options: Resolved): void {
-  const { backend, device, placement, isas, dtypes } = options
-  const runner = new CaseRunner(card, device, placement)
+  const { backend, device, isas, dtypes } = options
+  const runner = new CaseRunner(card, device)
   const opName = `${NAMESPACE}::${runner.schema.name}`
   if (!hasKernel(opName, kernelKey(backend, card.schema))) return
   const call = callOf(runner.schema.name)

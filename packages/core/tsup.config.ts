@@ -26,7 +26,9 @@ const library: Options = {
   external: [/^@vllm-ops\/core/],
   dts: { entry: entries.map((name) => `src/${name}.ts`), compilerOptions: { stripInternal: true } },
   onSuccess: async () => {
-    const part = (name: string) => `${COMMENT}module.exports = require('./instance.cjs').instance.${name}\n`
+    // In two statements: Node reads through all of what `module.exports = require(…)` names, for exports that are not there.
+    const part = (name: string) =>
+      `${COMMENT}const { instance } = require('./instance.cjs')\nmodule.exports = instance.${name}\n`
     writeFileSync('dist/index.cjs', part('core'))
     writeFileSync('dist/internal.cjs', part('internal'))
     for (const name of entries) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { capture, Event, empty, synchronizeSync, torch } from '@vllm-ops/core'
+import { copyBandwidth } from '../device-time'
 import { type Summary, summarize } from '../statistics'
 
 /** Where everything here runs. */
@@ -84,14 +85,11 @@ export interface Baseline {
   readonly emptyLaunch: number
 }
 
-/** Copies of all these sizes are measured, and the fastest counts: how fast the largest are depends on how the driver copies. */
-const COPY_BYTES = [2 ** 27, 2 ** 28, 2 ** 29, 2 ** 31]
-
 export function baseline(rounds: number): Baseline {
   const tiny = empty([1], { device: DEVICE })
   try {
     return {
-      copyBandwidth: Math.max(...COPY_BYTES.map((bytes) => bytes / copyMicroseconds(bytes, rounds) / 1e3)),
+      copyBandwidth: copyBandwidth(DEVICE, rounds),
       emptyLaunch: microseconds([() => void torch.aten.fill_(tiny, 1)], rounds).median,
     }
   } finally {

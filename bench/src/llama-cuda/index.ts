@@ -3,7 +3,6 @@ import {
   canCapture,
   capture,
   devices,
-  empty,
   type Graph,
   memory,
   scope,
@@ -14,15 +13,13 @@ import {
 import cuda from '@vllm-ops/cuda'
 import { createKvCache, type LlamaConfig, LlamaForCausalLM, type ModelDType, SHAPES } from '@vllm-ops/llama'
 import { type Benchmark, countOption, countsOption, type OptionValues, UsageError } from '../benchmark'
+import { copyBandwidth, deviceMilliseconds, hostMilliseconds } from '../device-time'
 import { summarize } from '../statistics'
 import { number, percent, table } from '../table'
 import { DecodeStep, weightBytes } from './step'
-import { deviceMilliseconds, hostMilliseconds } from './time'
 
 /** A replayed step must reach this part of the bound of its weights, and the host's part of one that runs as it is stay below this time. */
 const TARGETS = { graphOfBound: 0.85, hostMs: 2 }
-/** Much larger than any cache. */
-const COPY_BYTES = 2 ** 31
 
 /** Logits of the two ways may differ by this, where atomic additions come in another order; their deviation is about 1. */
 const LOGITS_TOLERANCE = 0.05
@@ -80,17 +77,6 @@ async function run(options: OptionValues): Promise<Record<string, unknown>> {
 
 function isModelDType(dtype: string): dtype is ModelDType {
   return ['bfloat16', 'float16', 'float32'].includes(dtype)
-}
-
-/** What a copy from one place of the device's memory to another moves in a second, read and written, in GB. */
-function copyBandwidth(device: string, repeats: number): number {
-  return scope(() => {
-    const source = empty([COPY_BYTES], { dtype: 'uint8', device })
-    const target = empty([COPY_BYTES], { dtype: 'uint8', device })
-    torch.aten.fill_.Scalar!(source, 1)
-    const { median } = summarize(deviceMilliseconds(device, () => void target.copy_(source), repeats))
-    return (2 * COPY_BYTES) / median / 1e6
-  })
 }
 
 interface Task {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { Event, synchronizeSync } from '@vllm-ops/core'
+import { Event, empty, scope, synchronizeSync, torch } from '@vllm-ops/core'
+import { median } from './statistics'
 
 const WARM_UP = 5
 
@@ -27,4 +28,24 @@ export function hostMilliseconds(device: string, body: () => void, repeats: numb
     body()
     return performance.now() - start
   })
+}
+
+/** Copies of all these sizes are measured, and the fastest counts: how fast the largest are depends on how the driver copies. */
+const COPY_BYTES = [2 ** 27, 2 ** 28, 2 ** 29, 2 ** 31]
+
+/**
+ * The GB that copies from one place of the device's memory to another move in a second, read and written. They are queued one by one: what a
+ * captured graph makes of a copy can be slower.
+ */
+export function copyBandwidth(device: string, repeats: number): number {
+  const measured = COPY_BYTES.map((bytes) =>
+    scope(() => {
+      const half = bytes / 2
+      const source = empty([half], { dtype: 'uint8', device })
+      const target = empty([half], { dtype: 'uint8', device })
+      torch.aten.fill_.Scalar!(source, 1)
+      return bytes / median(deviceMilliseconds(device, () => void target.copy_(source), repeats)) / 1e6
+    }),
+  )
+  return Math.max(...measured)
 }

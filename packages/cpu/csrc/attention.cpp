@@ -97,43 +97,19 @@ void attend(const Check& check, const CheckedAttention& checked) {
   });
 }
 
-}  // namespace
+/// paged_attention_v2's working memory, as it was given.
+struct Scratch {
+  Tensor &exp_sums, &max_logits, &tmp_out;
+};
 
-void paged_attention_v1(Tensor& out, const Tensor& query, const Tensor& key_cache,
-                        const Tensor& value_cache, int64_t num_kv_heads, double scale,
-                        const Tensor& block_tables, const Tensor& seq_lens, int64_t block_size,
-                        int64_t max_seq_len, const std::optional<Tensor>& alibi_slopes,
-                        std::string_view kv_cache_dtype, double, int64_t tp_rank,
-                        int64_t blocksparse_local_blocks, int64_t blocksparse_vert_stride,
-                        int64_t blocksparse_block_size, int64_t blocksparse_head_sliding_step) {
-  constexpr Check check("paged_attention_v1");
-  attend(check, check_paged_attention(
-                    check, {out,
-                            query,
-                            key_cache,
-                            value_cache,
-                            num_kv_heads,
-                            scale,
-                            block_tables,
-                            seq_lens,
-                            block_size,
-                            max_seq_len,
-                            alibi_slopes,
-                            kv_cache_dtype,
-                            {blocksparse_vert_stride, blocksparse_local_blocks,
-                             blocksparse_block_size, blocksparse_head_sliding_step, tp_rank}}));
-}
-VLLM_OPS_KERNEL(CPU, paged_attention_v1, paged_attention_v1)
-
-void paged_attention_v2(Tensor& out, Tensor& exp_sums, Tensor& max_logits, Tensor& tmp_out,
-                        const Tensor& query, const Tensor& key_cache, const Tensor& value_cache,
-                        int64_t num_kv_heads, double scale, const Tensor& block_tables,
-                        const Tensor& seq_lens, int64_t block_size, int64_t max_seq_len,
-                        const std::optional<Tensor>& alibi_slopes, std::string_view kv_cache_dtype,
-                        double, int64_t tp_rank, int64_t blocksparse_local_blocks,
-                        int64_t blocksparse_vert_stride, int64_t blocksparse_block_size,
-                        int64_t blocksparse_head_sliding_step) {
-  constexpr Check check("paged_attention_v2");
+/// The arguments that both ops have, checked; with v2's working memory, where there is some.
+CheckedAttention check_arguments(
+    const Check& check, const std::optional<Scratch>& scratch, Tensor& out, const Tensor& query,
+    const Tensor& key_cache, const Tensor& value_cache, int64_t num_kv_heads, double scale,
+    const Tensor& block_tables, const Tensor& seq_lens, int64_t block_size, int64_t max_seq_len,
+    const std::optional<Tensor>& alibi_slopes, std::string_view kv_cache_dtype, double,
+    int64_t tp_rank, int64_t blocksparse_local_blocks, int64_t blocksparse_vert_stride,
+    int64_t blocksparse_block_size, int64_t blocksparse_head_sliding_step) {
   const CheckedAttention checked = check_paged_attention(
       check, {out,
               query,
@@ -149,10 +125,32 @@ void paged_attention_v2(Tensor& out, Tensor& exp_sums, Tensor& max_logits, Tenso
               kv_cache_dtype,
               {blocksparse_vert_stride, blocksparse_local_blocks, blocksparse_block_size,
                blocksparse_head_sliding_step, tp_rank}});
-  static_cast<void>(
-      check_attention_scratch(check, checked, exp_sums, max_logits, tmp_out, max_seq_len));
-  attend(check, checked);
+  if (scratch)
+    static_cast<void>(check_attention_scratch(check, checked, scratch->exp_sums,
+                                              scratch->max_logits, scratch->tmp_out, max_seq_len));
+  return checked;
 }
-VLLM_OPS_KERNEL(CPU, paged_attention_v2, paged_attention_v2)
+
+/// Both launchers, out of the one list of arguments above.
+template <auto CheckArguments>
+struct Launchers;
+
+template <typename... Rest, CheckedAttention (*CheckArguments)(
+                                const Check&, const std::optional<Scratch>&, Tensor&, Rest...)>
+struct Launchers<CheckArguments> {
+  static void v1(Tensor& out, Rest... rest) {
+    constexpr Check check("paged_attention_v1");
+    attend(check, CheckArguments(check, std::nullopt, out, rest...));
+  }
+  static void v2(Tensor& out, Tensor& exp_sums, Tensor& max_logits, Tensor& tmp_out, Rest... rest) {
+    constexpr Check check("paged_attention_v2");
+    attend(check, CheckArguments(check, Scratch{exp_sums, max_logits, tmp_out}, out, rest...));
+  }
+};
+
+}  // namespace
+
+VLLM_OPS_KERNEL(CPU, paged_attention_v1, Launchers<check_arguments>::v1)
+VLLM_OPS_KERNEL(CPU, paged_attention_v2, Launchers<check_arguments>::v2)
 
 }  // namespace vllm_ops::cpu

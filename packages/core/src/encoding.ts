@@ -64,22 +64,23 @@ const PASSING = 1 << 24
 
 /** A complex number as argument or result of an op. */
 export class Complex {
+  /** The real part. */
+  readonly re: number
+  /** The imaginary part. */
+  readonly im: number
+  // The same, where nobody can put something else in their place.
   readonly #re: number
   readonly #im: number
 
   constructor(re: number, im: number) {
-    this.#re = Number(re)
-    this.#im = Number(im)
+    this.re = this.#re = Number(re)
+    this.im = this.#im = Number(im)
+    Object.freeze(this)
   }
 
-  /** The real part. */
-  get re(): number {
-    return this.#re
-  }
-
-  /** The imaginary part. */
-  get im(): number {
-    return this.#im
+  /** As Python writes it: `1+2j`. */
+  toString(): string {
+    return `${this.#re}${this.#im < 0 || Object.is(this.#im, -0) ? '-' : '+'}${Math.abs(this.#im)}j`
   }
 
   /** @internal The parts of a complex number, read without the caller's code; `undefined` for any other object. */
@@ -93,15 +94,14 @@ export class Complex {
  * its dtype with.
  */
 export class Float {
+  /** The number. */
+  readonly value: number
+  // The same, where nobody can put something else in its place.
   readonly #value: number
 
   constructor(value: number) {
-    this.#value = Number(value)
-  }
-
-  /** The number. */
-  get value(): number {
-    return this.#value
+    this.value = this.#value = Number(value)
+    Object.freeze(this)
   }
 
   /** @internal The number of a float, read without the caller's code; `undefined` for any other object. */

@@ -185,12 +185,11 @@ export function errorOf(
 }
 
 function noKernel(op: string, dispatchKey: string): NoKernelError {
-  const ours = op.startsWith('vllm_ops::')
-  return new NoKernelError(
-    op,
-    dispatchKey,
-    ours
-      ? `Install it (npm install ${packageOf(dispatchKey)}) and call use() with its backend before the op`
-      : 'Move the tensors to a device that has a kernel',
-  )
+  const install = `npm install ${packageOf(dispatchKey)}) and call use() with its backend before the op`
+  if (op.startsWith('vllm_ops::')) return new NoKernelError(op, dispatchKey, `Install it (${install}`)
+  const move = 'Move the tensors to a device that has a kernel'
+  // PyTorch's own kernels for CUDA come with the backend that opens its libraries.
+  const fix =
+    dispatchKey === 'CUDA' ? `Bring CUDA into the process (${install}. Where it is there: ${move}` : move
+  return new NoKernelError(op, dispatchKey, fix)
 }

@@ -77,7 +77,7 @@ export * from './schema'
 export { keep, scope } from './scope'
 export { fromShared, SharedTensor, type SharedTensorMessage } from './share'
 export { currentStream, defaultStream, Event, Stream, type StreamOptions } from './stream'
-export { type NestedArray, Tensor, type ToOptions } from './tensor'
+export { type Element, type NestedArray, Tensor, type ToOptions } from './tensor'
 export {
   canRun,
   hasKernel,

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type DType, isDType } from './dtype'
+import { Complex } from './encoding'
 import { ArgumentError } from './errors'
-import { callOperator } from './operator'
-import { scope } from './scope'
 import type { NestedArray, Tensor } from './tensor'
 
 /** A number of JSON; as text where JSON has none: `NaN`, `Infinity`, `-Infinity`, `-0`, and integers beyond 2^53. */
@@ -21,14 +20,12 @@ export interface TensorJSON {
 /** @internal `Tensor.toJSON`. */
 export function jsonOf(tensor: Tensor): TensorJSON {
   const { dtype, shape } = tensor
-  const elements = isComplex(dtype)
-    ? scope(() => (callOperator('aten::view_as_real', tensor) as Tensor).toArray())
-    : tensor.toArray()
-  return { dtype, shape, data: write(elements) }
+  return { dtype, shape, data: write(tensor.toArray()) }
 }
 
 function write(value: NestedArray): ElementsJSON {
   if (Array.isArray(value)) return value.map(write)
+  if (value instanceof Complex) return [write(value.re), write(value.im)]
   if (typeof value === 'boolean') return value
   if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : `${value}`
   if (Number.isFinite(value)) return Object.is(value, -0) ? '-0' : value

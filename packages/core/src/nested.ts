@@ -26,7 +26,7 @@ export function tensor(data: NestedData, options: TensorOptions = {}): Tensor {
 }
 
 /** Nested arrays of numbers, bigints, booleans or complex numbers. */
-export type NestedData = NestedArray | Complex | readonly NestedData[]
+export type NestedData = NestedArray | readonly NestedData[]
 
 /**
  * The tensor that `Tensor.toJSON` wrote.
@@ -78,7 +78,8 @@ function elements(flat: readonly unknown[], dtype: DType): TypedArray {
     const value = flat[i]
     if (typeof value !== 'number' && typeof value !== 'bigint' && typeof value !== 'boolean')
       throw new ArgumentError('tensor', 'data', 'numbers, bigints or booleans', typeof value)
-    if (range && typeof value !== 'boolean' && !(value >= range[0] && value <= range[1]))
+    const whole = typeof value !== 'number' || Number.isInteger(value)
+    if (range && typeof value !== 'boolean' && !(whole && value >= range[0] && value <= range[1]))
       throw new ArgumentError(
         'tensor',
         'data',

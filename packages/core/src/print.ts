@@ -4,7 +4,7 @@
 // dimension's ends.
 import { callOperator } from './operator'
 import { scope } from './scope'
-import type { NestedArray, Tensor } from './tensor'
+import type { Tensor } from './tensor'
 
 const MOST_ELEMENTS = 1000
 const EDGE = 3
@@ -20,7 +20,7 @@ export function formatElements(tensor: Tensor, indent: number): string {
     const floating = /^(b?float|complex)/.test(tensor.dtype)
     const complex = tensor.dtype.startsWith('complex')
     const real = complex ? (callOperator('aten::view_as_real', shown) as Tensor) : shown
-    const elements = real.toArray()
+    const elements = real.toArray() as Leaves
     const print = printer(leaves(elements), floating)
     const texts = complex ? pairs(elements, shape.length, print) : mapLeaves(elements, print)
     return layOut(texts, shape, summarized, indent)
@@ -41,19 +41,20 @@ function edgesOf(tensor: Tensor, dim: number): Tensor {
 }
 
 type Leaf = number | bigint | boolean
+type Leaves = Leaf | Leaves[]
 type Texts = string | Texts[]
 
-function leaves(elements: NestedArray): Leaf[] {
+function leaves(elements: Leaves): Leaf[] {
   return Array.isArray(elements) ? elements.flatMap(leaves) : [elements]
 }
 
-function mapLeaves(elements: NestedArray, print: (value: Leaf) => string): Texts {
+function mapLeaves(elements: Leaves, print: (value: Leaf) => string): Texts {
   return Array.isArray(elements) ? elements.map((element) => mapLeaves(element, print)) : print(elements)
 }
 
 /** Complex numbers from arrays of two, which lie `depth` arrays deep. */
-function pairs(elements: NestedArray, depth: number, print: (value: Leaf) => string): Texts {
-  const list = elements as NestedArray[]
+function pairs(elements: Leaves, depth: number, print: (value: Leaf) => string): Texts {
+  const list = elements as Leaves[]
   if (depth > 0) return list.map((element) => pairs(element, depth - 1, print))
   const [re, im] = list.map((part) => print(part as number))
   return `${re}${im!.trimStart().startsWith('-') ? '' : '+'}${im!.trimStart()}j`

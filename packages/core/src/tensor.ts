@@ -3,10 +3,10 @@ import { inspect } from 'node:util'
 import { type Description, describeHandle, textOfDescription } from './description'
 import { accelerator, requireAccelerator } from './device'
 import { type DType, dtypes, halfFloats, type TypedArray } from './dtype'
-import { values } from './encoding'
+import { Complex, values } from './encoding'
 import { ArgumentError } from './errors'
 import { type Index, indexed, putIndexed } from './indexing'
-import { jsonOf, type TensorJSON } from './json'
+import { isComplex, jsonOf, type TensorJSON } from './json'
 import { native } from './native'
 import { callOperator } from './operator'
 import { freesLate, watchMemory } from './pressure'
@@ -15,8 +15,11 @@ import { adoptIntoScope, removeFromScope } from './scope'
 import { type SharedTensor, shareHandle } from './share'
 import { noteDisposed, noteMade } from './tracking'
 
+/** One element of a tensor. */
+export type Element = number | bigint | boolean | Complex
+
 /** Nested arrays of a tensor's elements, as deep as the tensor has dimensions. */
-export type NestedArray = number | bigint | boolean | NestedArray[]
+export type NestedArray = Element | NestedArray[]
 
 // Small tensors of which the collector does not know yet, in a ring. With what the addon calls small (csrc/environment.cpp) they hold
 // 256 KB at most.
@@ -212,14 +215,12 @@ export class Tensor {
       )
     if (memory.copied) warnOfCopies()
     const View = dtypes[dtype].view
-    const complex = dtype === 'complex64' || dtype === 'complex128'
-    return new View(memory.buffer, memory.byteOffset, complex ? 2 * numel : numel)
+    return new View(memory.buffer, memory.byteOffset, isComplex(dtype) ? 2 * numel : numel)
   }
 
   /**
-   * A copy of the elements as nested arrays: int64 and uint64 as bigints, bool as booleans, every float as a number.
-   *
-   * @throws {ArgumentError} for complex tensors
+   * A copy of the elements as nested arrays: int64 and uint64 as bigints, bool as booleans, every float as a number, complex ones as
+   * {@link Complex}.
    */
   toArray(): NestedArray {
     const { shape, dtype } = this.#describe('toArray')
@@ -233,7 +234,7 @@ export class Tensor {
   }
 
   /** The value of a tensor with one element. */
-  item(): number | bigint | boolean {
+  item(): Element {
     const { numel, dtype, shape } = this.#describe('item')
     if (numel !== 1)
       throw new ArgumentError(
@@ -388,16 +389,16 @@ export class Tensor {
 }
 
 /** A reader of element i in row-major order, from a contiguous copy on the CPU. */
-function readable(tensor: Tensor, dtype: DType): (index: number) => number | bigint | boolean {
+function readable(tensor: Tensor, dtype: DType): (index: number) => Element {
   const local = tensor.device === 'cpu' ? tensor : tensor.to({ device: 'cpu' })
   try {
-    if (dtype === 'complex64' || dtype === 'complex128')
-      throw new ArgumentError('Tensor.toArray', 'self', 'a real tensor (use torch.aten.view_as_real)', dtype)
     const eightBit = dtype.startsWith('float8')
     const plain = eightBit ? local.to('float32') : local.contiguous()
     // The array keeps the memory; the tensor objects made here go at once.
     const array = plain.data()
     plain.dispose()
+    if (isComplex(dtype))
+      return (index) => new Complex(Number(array[2 * index]), Number(array[2 * index + 1]))
     if (dtype === 'bool') return (index) => array[index] !== 0
     if (dtype === 'float16' || dtype === 'bfloat16') {
       const { decode } = halfFloats[dtype]

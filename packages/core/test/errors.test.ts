@@ -50,6 +50,9 @@ describe('errors', () => {
       name: 'NoKernelError',
       op: 'aten::mm',
       dispatchKey: 'CUDA',
+      fix: expect.stringMatching(/npm install @vllm-ops\/cuda.*Move the tensors to a device/),
+    })
+    expect(say("Could not run 'aten::mm' with arguments from the 'MPS' backend.")).toMatchObject({
       fix: 'Move the tensors to a device that has a kernel',
     })
     expect(say("Could not run 'vllm_ops::rms_norm' from the 'CUDA' backend.")).toMatchObject({

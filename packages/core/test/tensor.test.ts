@@ -1,6 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import { inspect } from 'node:util'
-import { arange, empty, fromTypedArray, full, ones, type Tensor, tensor, torch, zeros } from '@vllm-ops/core'
+import {
+  arange,
+  Complex,
+  empty,
+  fromTypedArray,
+  full,
+  ones,
+  type Tensor,
+  tensor,
+  torch,
+  zeros,
+} from '@vllm-ops/core'
 import { describe, expect, it } from 'vitest'
 
 const { aten } = torch
@@ -202,7 +213,23 @@ describe('toArray() and item()', () => {
     x.toArray()
     expect(x.disposed).toBe(false)
     expect(() => ones([2]).item()).toThrow('expected a tensor with one element, received float32[2]')
-    expect(() => zeros([1], { dtype: 'complex64' }).toArray()).toThrow('view_as_real')
+  })
+
+  it.each(['int8', 'int32', 'uint8', 'int64', 'uint64'] as const)(
+    'are not made of fractions: %s',
+    (dtype) => {
+      expect(() => tensor([1, 1.5], { dtype })).toThrow(/received 1\.5/)
+      expect(() => tensor([Number.NaN], { dtype })).toThrow(/received NaN/)
+    },
+  )
+
+  it.each(['complex64', 'complex128'] as const)('read %s as complex numbers', (dtype) => {
+    const x = tensor([[new Complex(1, -2)], [new Complex(0.5, 0)]], { dtype })
+    expect(x.toArray()).toEqual([[new Complex(1, -2)], [new Complex(0.5, 0)]])
+    expect(x.transpose(0, 1).index(0, 1).item()).toEqual(new Complex(0.5, 0))
+    expect(x.toArray()).not.toEqual([[new Complex(1, -2)], [new Complex(0.5, 1)]])
+    expect(String(x.index(0, 0).item())).toBe('1-2j')
+    expect(inspect(x.index(0, 0).item())).toBe('Complex { re: 1, im: -2 }')
   })
 })
 

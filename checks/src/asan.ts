@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import { spawn } from 'node:child_process'
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
-import { join } from 'node:path'
+import { cpSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Check, listOption, reportOf, say } from './check'
+import { SANITIZER } from './child'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 /** Builds and a copy of the packages that has them in the place of their own. */
 const STAGE = join(ROOT, '.cache/asan')
+
+/** The exit code of a process that a sanitizer ends. */
+const REPORTED = 86
 
 /** The checks that run on the instrumented build. Those of memory in use would measure the sanitizer. */
 const RUNS: Readonly<Record<string, readonly string[]>> = {
@@ -48,7 +52,9 @@ export const asan: Check = {
         ...(await sanitizers(join(log, 'report'))),
       })
       const found = readdirSync(log)
-      reports += found.length
+      // UndefinedBehaviorSanitizer writes to stderr, whatever it is told: children that it ended count by the sentences on them.
+      const ended = stdout.split(`exit code ${REPORTED}: `).length - 1
+      reports += Math.max(found.length, ended)
       results[name] = code
       if (code !== 0) failures.push(`${name}: exit code ${code}: ${stdout.slice(-2000)}`)
       for (const file of found.slice(0, 10))
@@ -78,18 +84,34 @@ async function build(): Promise<void> {
 
 /** The packages as they are, with the instrumented binaries: they look for them beside themselves. */
 function stage(): void {
-  const packages = join(STAGE, 'node_modules/@vllm-ops')
-  rmSync(join(STAGE, 'node_modules'), { recursive: true, force: true })
+  const modules = join(STAGE, 'node_modules')
+  const packages = join(modules, '@vllm-ops')
+  rmSync(modules, { recursive: true, force: true })
   rmSync(join(STAGE, 'checks'), { recursive: true, force: true })
-  for (const name of ['core', 'cpu', 'reference'])
-    for (const part of ['package.json', 'dist'])
-      cpSync(join(ROOT, 'packages', name, part), join(packages, name, part), { recursive: true })
-  symlinkSync(join(ROOT, 'packages/libtorch'), join(packages, 'libtorch'))
-  for (const part of ['package.json', 'dist'])
-    cpSync(join(ROOT, 'checks', part), join(STAGE, 'checks', part), { recursive: true })
+  const copy = (from: string, to: string) => {
+    for (const part of ['package.json', 'dist']) cpSync(join(from, part), join(to, part), { recursive: true })
+  }
+  copy(join(ROOT, 'checks'), join(STAGE, 'checks'))
+  for (const dependency of dependenciesOf(join(ROOT, 'checks'))) {
+    const from = join(ROOT, 'packages', dependency.replace('@vllm-ops/', ''))
+    const to = join(modules, dependency)
+    copy(from, to)
+    // Those of others as they are; ours are beside this one.
+    for (const name of dependenciesOf(from).filter((name) => !name.startsWith('@vllm-ops/'))) {
+      mkdirSync(dirname(join(to, 'node_modules', name)), { recursive: true })
+      symlinkSync(realpathSync(join(from, 'node_modules', name)), join(to, 'node_modules', name))
+    }
+  }
   for (const name of ['core', 'cpu'])
     for (const file of binariesOf(join(STAGE, name)))
       cpSync(file, join(packages, name, 'build/Release', file.slice(file.lastIndexOf('/') + 1)))
+}
+
+function dependenciesOf(folder: string): string[] {
+  const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as {
+    dependencies?: Readonly<Record<string, string>>
+  }
+  return Object.keys(manifest.dependencies ?? {})
 }
 
 function binariesOf(folder: string): string[] {
@@ -108,7 +130,7 @@ function binariesOf(folder: string): string[] {
 async function sanitizers(log: string): Promise<NodeJS.ProcessEnv> {
   const compiler = process.env.CXX ?? 'c++'
   const library = (await succeed(compiler, ['-print-file-name=libasan.so'])).trim()
-  const options = `log_path=${log}:exitcode=86:halt_on_error=1`
+  const options = `log_path=${log}:exitcode=${REPORTED}:halt_on_error=1`
   return {
     LD_PRELOAD: library,
     ASAN_OPTIONS: `${options}:detect_leaks=0:alloc_dealloc_mismatch=0:detect_odr_violation=0`,
@@ -119,7 +141,7 @@ async function sanitizers(log: string): Promise<NodeJS.ProcessEnv> {
 /** The line that says what it is, and the first frames. */
 function summaryOf(report: string): string {
   const lines = report.split('\n')
-  const what = lines.find((line) => /ERROR:|runtime error:/.test(line)) ?? lines[0] ?? ''
+  const what = lines.find((line) => SANITIZER.test(line)) ?? lines[0] ?? ''
   const frames = lines.filter((line) => /^ +#\d/.test(line)).slice(0, 4)
   return [what, ...frames.map((frame) => frame.trim())].join(' | ')
 }

@@ -65,8 +65,14 @@ export function resultOf<T>({ code, stdout }: Outcome): T | undefined {
   return code === 0 ? (JSON.parse(stdout.trim().split('\n').at(-1) ?? 'null') as T) : undefined
 }
 
+/** What a sanitizer begins a report with. */
+export const SANITIZER = /ERROR: \w+Sanitizer|runtime error:/
+
 /** How a process ended, for a failure's sentence: `exit code 1`, `SIGSEGV`, with the end of what it said. */
 export function endOf({ code, signal, stderr }: Outcome): string {
-  const said = stderr.trim().split('\n').slice(-6).join(' | ')
+  const lines = stderr.trim().split('\n')
+  // A sanitizer says what it is first, and then shows long stacks.
+  const found = lines.slice(0, -6).find((line) => SANITIZER.test(line))
+  const said = [...(found === undefined ? [] : [found]), ...lines.slice(-6)].join(' | ')
   return `${signal ?? `exit code ${code}`}${said === '' ? '' : `: ${said}`}`
 }

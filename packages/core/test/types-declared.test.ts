@@ -13,6 +13,10 @@ const aten = declareOps(
   'for a test',
 )
 
+const namespaces = [...new Set(listOps().map(({ name }) => name.slice(0, name.indexOf('::'))))].filter(
+  (namespace) => namespace !== 'aten',
+)
+
 /** The lines at which the compiler finds an error, by file, with a declaration of aten beside the claims. */
 function refused(
   declaration: string,
@@ -52,9 +56,18 @@ describe('a declaration of the ops of aten', () => {
     expect(refused(aten, claims.replace(/\/\/ @ts-expect-error .*/g, '//')).claims).toEqual(wrong)
   })
 
+  it.each(namespaces)('has its like for %s', { timeout: 60_000 }, (namespace) => {
+    const schemas = listOps(namespace).map(({ schema }) => schema)
+    expect(schemas).not.toEqual([])
+    const claims = `import { torch } from '@vllm-ops/core'\nexport const all = torch.${namespace}\n`
+    expect(refused(declareOps(namespace, schemas, 'for a test'), claims)).toEqual({ claims: [], own: [] })
+  })
+
   it('has every overload with its schema as documentation', () => {
     expect(listOps('aten').length).toBeGreaterThan(2000)
     expect(aten.match(/^interface \S+\$\S+ \{\n {2}\/\*\* `/gm)).toHaveLength(listOps('aten').length)
-    expect(aten).toContain('/** `add_.Tensor(Tensor self, Tensor other, Scalar alpha)`. Writes `self`. */')
+    expect(aten).toContain(
+      '/** `add_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`. Writes `self`. */',
+    )
   })
 })

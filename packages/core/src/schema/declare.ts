@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Argument, Return, Schema, Type } from './ast'
+import type { Return, Schema, Type } from './ast'
 import { parseSchema } from './parse'
+import { formatSchema } from './print'
 
 /** What a base type is in a declaration. What is not listed has no value in TypeScript: `unknown`. */
 const BASE: Readonly<Record<string, string>> = {
@@ -81,15 +82,12 @@ function declareOp(name: string, schemas: readonly Schema[]): { overloads: strin
   }
 }
 
-/** The schema as documentation; the names of what it writes first, since a type cannot tell that. */
+/** The schema as documentation, and what the call writes in words. */
 function docComment(schema: Schema): string {
-  const name = schema.overload === '' ? schema.name : `${schema.name}.${schema.overload}`
-  const list = schema.arguments.map((argument) => `${typeText(argument)} ${argument.name}`).join(', ')
-  const written = schema.arguments
-    .filter(({ type }) => writes(type))
-    .map((argument) => `\`${argument.name}\``)
+  const written = schema.arguments.filter(({ type }) => writes(type)).map(({ name }) => `\`${name}\``)
   const note = written.length > 0 ? ` Writes ${written.join(', ')}.` : ''
-  return `/** \`${name}(${list})\`.${note} */`
+  const text = formatSchema(schema).replace(/^\w+::/, '').replaceAll('*/', '*\\/')
+  return `/** \`${text}\`.${note} */`
 }
 
 function writes(type: Type): boolean {
@@ -97,29 +95,15 @@ function writes(type: Type): boolean {
   return (type.kind === 'list' || type.kind === 'optional') && writes(type.element)
 }
 
-function typeText({ type }: Argument): string {
-  const text = (of: Type): string => {
-    switch (of.kind) {
-      case 'base':
-        return of.name
-      case 'list':
-        return `${text(of.element)}[${of.size ?? ''}]`
-      case 'optional':
-        return `${text(of.element)}?`
-      default:
-        return of.kind
-    }
-  }
-  return text(type)
-}
-
 function signature(schema: Schema): string {
   const positional = schema.arguments.filter(({ kwargOnly }) => !kwargOnly)
   const keywords = schema.arguments.filter(({ kwargOnly }) => kwargOnly)
   // What may be left out can stand only before what may be left out too.
   const firstOptional = positional.findLastIndex((argument) => argument.default === undefined) + 1
+  const names = positional.map(({ name }) => (RESERVED.has(name) ? `${name}_` : name))
   const parameters = positional.map((argument, i) => {
-    const name = RESERVED.has(argument.name) ? `${argument.name}_` : argument.name
+    // Some schemas name two arguments alike.
+    const name = names.indexOf(names[i]!) < i ? `${names[i]}${i}` : names[i]!
     const type = argumentType(argument.type)
     if (i >= firstOptional) return `${name}?: ${type}`
     return `${name}: ${argument.default === undefined ? type : `${type} | undefined`}`
@@ -148,7 +132,7 @@ function argumentType(type: Type): string {
       return `${argumentType(type.element)} | null`
     case 'list': {
       const element = argumentType(type.element)
-      const list = `readonly ${element.includes('|') ? `(${element})` : element}[]`
+      const list = `readonly ${/\||^readonly /.test(element) ? `(${element})` : element}[]`
       return type.size !== undefined ? `${list} | ${element}` : list
     }
     default:

@@ -12,8 +12,9 @@ import { llama } from './llama'
 import { llamaCuda } from './llama-cuda'
 import { machine } from './machine'
 import { profiler } from './profiler'
+import { types } from './types'
 
-const benchmarks: readonly Benchmark[] = [dispatch, kernels, llama, cudaKernels, llamaCuda, profiler]
+const benchmarks: readonly Benchmark[] = [dispatch, kernels, llama, cudaKernels, llamaCuda, profiler, types]
 
 const USAGE_EXIT_CODE = 2
 

@@ -56,7 +56,7 @@ describe('ops', () => {
     const { code, stdout } = await vllmOps(['ops', '--types', 'vllm_ops'])
     expect(code).toBe(0)
     expect(stdout).toMatch(/^\/\/ Written by: vllm-ops ops --types vllm_ops\n/)
-    expect(stdout).toContain('readonly default: (out: Tensor, input: Tensor) => void')
+    expect(stdout).toContain('(out: Tensor, input: Tensor): void')
     expect(await vllmOps(['ops', '--types', 'no_such'])).toMatchObject({ code: 1, stdout: '' })
   })
 

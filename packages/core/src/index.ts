@@ -45,7 +45,7 @@ export {
 export type { Index, Slice } from './indexing'
 export type { ElementsJSON, NumberJSON, TensorJSON } from './json'
 export type { FallbackKernel, Kernel } from './kernel'
-export { type DispatchKey, Library, withDispatchKeys } from './library'
+export { type DispatchKey, Library, type LibraryKind, withDispatchKeys } from './library'
 export { loadLibrary } from './load-library'
 export { type LiveTensor, type MemoryStats, memory } from './memory'
 export { fromJSON, tensor } from './nested'

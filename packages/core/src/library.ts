@@ -17,6 +17,11 @@ export type DispatchKey =
   | 'CompositeImplicitAutograd'
   | (string & {})
 
+const KINDS = ['DEF', 'FRAGMENT', 'IMPL'] as const
+
+/** What a library does: `DEF` and `FRAGMENT` define and implement, `IMPL` only implements. */
+export type LibraryKind = (typeof KINDS)[number]
+
 /**
  * A set of registrations made from TypeScript, like Python's `torch.library.Library`.
  *
@@ -31,12 +36,15 @@ export class Library {
 
   /**
    * @param namespace the namespace of the ops, such as `vllm_ops`; `_` stands for all of them, for a `fallback`
-   * @param kind what the library does: `DEF` and `FRAGMENT` define and implement, `IMPL` only implements
    */
   constructor(
     namespace: string,
-    readonly kind: 'DEF' | 'FRAGMENT' | 'IMPL',
+    readonly kind: LibraryKind,
   ) {
+    if (typeof namespace !== 'string' || !/^\w+$/.test(namespace))
+      throw new ArgumentError('Library', 'namespace', "a name such as 'my'", `'${namespace}'`)
+    if (!KINDS.includes(kind))
+      throw new ArgumentError('Library', 'kind', KINDS.map((known) => `'${known}'`).join(', '), `'${kind}'`)
     this.#namespace = namespace
   }
 

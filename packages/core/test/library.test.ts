@@ -369,6 +369,17 @@ describe('a Library', () => {
     )
   })
 
+  it.each([
+    ['my', 'FRAGMENTS', 'kind'],
+    ['my', undefined, 'kind'],
+    ['', 'IMPL', 'namespace'],
+    ['my::own', 'FRAGMENT', 'namespace'],
+    [undefined, 'FRAGMENT', 'namespace'],
+  ])('is not made of namespace %j and kind %j', (namespace, kind, argument) => {
+    const make = () => new Library(namespace as string, kind as 'IMPL')
+    expect(make).toThrow(expect.objectContaining({ code: 'E_ARGUMENT', argument }))
+  })
+
   it('refuses ops that are not defined, keys that are none, and what is no function', () => {
     const { lib } = library('there(Tensor x) -> Tensor')
     expect(() => lib.impl('their', (x: Tensor) => x, 'CPU')).toThrow(

@@ -86,7 +86,9 @@ function declareOp(name: string, schemas: readonly Schema[]): { overloads: strin
 function docComment(schema: Schema): string {
   const written = schema.arguments.filter(({ type }) => writes(type)).map(({ name }) => `\`${name}\``)
   const note = written.length > 0 ? ` Writes ${written.join(', ')}.` : ''
-  const text = formatSchema(schema).replace(/^\w+::/, '').replaceAll('*/', '*\\/')
+  const text = formatSchema(schema)
+    .replace(/^\w+::/, '')
+    .replaceAll('*/', '*\\/')
   return `/** \`${text}\`.${note} */`
 }
 

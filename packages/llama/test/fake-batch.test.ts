@@ -1,12 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Whole models on the meta device, by what the package exports. Without a backend: nothing here needs a kernel.
-import { ArgumentError, scope } from '@vllm-ops/core'
+import { scope, type Tensor } from '@vllm-ops/core'
 import { native } from '@vllm-ops/core/internal'
 import { describe, expect, it } from 'vitest'
-import { createKvCache, fakeBatch, LLAMA_3_8B, LlamaForCausalLM, SMOLLM2_135M } from '../src'
+import {
+  type BatchShape,
+  createKvCache,
+  fakeBatch,
+  LLAMA_3_8B,
+  type LlamaConfig,
+  LlamaForCausalLM,
+  type ModelDType,
+  SMOLLM2_135M,
+} from '../src'
 
 const device = 'meta'
+
+/** Runs one batch through a model on the meta device, and frees everything but the logits. */
+function run(
+  shape: BatchShape,
+  config: LlamaConfig,
+  { dtype = 'bfloat16', cache = config, cacheDType = dtype, blocks = 1024 }: Partial<Run> = {},
+): Tensor {
+  const model = LlamaForCausalLM.dummy(config, { device, dtype })
+  const caches = createKvCache(cache, blocks, cacheDType, device)
+  try {
+    return scope(() => {
+      const { inputIds, positions, metadata, logitsIndices } = fakeBatch(shape)
+      return model.call(inputIds, positions, caches, metadata, logitsIndices)
+    })
+  } finally {
+    for (const { key, value } of caches) for (const tensor of [key, value]) tensor.dispose()
+    model.dispose()
+  }
+}
+
+interface Run {
+  readonly dtype: ModelDType
+  readonly cache: LlamaConfig
+  readonly cacheDType: ModelDType
+  readonly blocks: number
+}
 
 describe('a model without weights', () => {
   it.each([
@@ -21,32 +56,20 @@ describe('a model without weights', () => {
     ],
   ])('computes %s', (_, shape, rows) => {
     for (const config of [LLAMA_3_8B, SMOLLM2_135M])
-      for (const dtype of ['bfloat16', 'float32'] as const)
-        scope(() => {
-          const model = LlamaForCausalLM.dummy(config, { device, dtype })
-          const caches = createKvCache(config, 1024, dtype, device)
-          const { inputIds, positions, metadata, logitsIndices } = fakeBatch(shape)
-          const logits = model.call(inputIds, positions, caches, metadata, logitsIndices)
-          expect(logits).toMatchObject({ shape: [rows, config.vocabSize], dtype: 'float32', device })
-          model.dispose()
-        })
+      for (const dtype of ['bfloat16', 'float32'] as const) {
+        using logits = run(shape, config, { dtype })
+        expect(logits).toMatchObject({ shape: [rows, config.vocabSize], dtype: 'float32', device })
+      }
   })
 
   it('takes no memory, and leaves nothing behind', () => {
     const [tensors, bytes] = [native().liveTensors(), process.memoryUsage.rss()]
-    scope(() => {
-      const model = LlamaForCausalLM.dummy(LLAMA_3_8B, { device })
-      const caches = createKvCache(LLAMA_3_8B, 100_000, 'bfloat16', device)
-      const { inputIds, positions, metadata } = fakeBatch({ prefills: [{ length: 8000 }] })
-      model.call(inputIds, positions, caches, metadata)
-      for (const { key, value } of caches) for (const tensor of [key, value]) tensor.dispose()
-      model.dispose()
-    })
+    run({ prefills: [{ length: 8000 }] }, LLAMA_3_8B, { blocks: 100_000 }).dispose()
     expect(native().liveTensors()).toBe(tensors)
     expect(process.memoryUsage.rss() - bytes).toBeLessThan(500e6)
   })
 
-  it.each([
+  it.each<[string, Partial<Run> & { config?: LlamaConfig }, string]>([
     ['a cache of another dtype', { cacheDType: 'float16' }, 'vllm_ops::reshape_and_cache'],
     ['a cache of other heads', { cache: { ...SMOLLM2_135M, headDim: 32 } }, 'vllm_ops::reshape_and_cache'],
     [
@@ -54,30 +77,9 @@ describe('a model without weights', () => {
       { config: { ...SMOLLM2_135M, rotaryDim: 128 } },
       'vllm_ops::rotary_embedding',
     ],
-  ] as const)('refuses %s, by the op that does', (_, wrong, op) => {
-    const {
-      config = SMOLLM2_135M,
-      cache = config,
-      cacheDType = 'bfloat16',
-    } = wrong as {
-      config?: typeof SMOLLM2_135M
-      cache?: typeof SMOLLM2_135M
-      cacheDType?: 'float16'
-    }
-    scope(() => {
-      const model = LlamaForCausalLM.dummy(config, { device, maxModelLen: 64 })
-      const caches = createKvCache(cache, 4, cacheDType, device)
-      const { inputIds, positions, metadata } = fakeBatch({ prefills: [{ length: 9 }] })
-      let thrown: unknown
-      try {
-        model.call(inputIds, positions, caches, metadata)
-      } catch (error) {
-        thrown = error
-      }
-      expect(thrown).toBeInstanceOf(ArgumentError)
-      expect(thrown).toMatchObject({ op })
-      model.dispose()
-    })
+  ])('refuses %s, by the op that does', (_, { config = SMOLLM2_135M, ...wrong }, op) => {
+    const prompt = { prefills: [{ length: 9 }] }
+    expect(() => run(prompt, config, wrong)).toThrow(expect.objectContaining({ code: 'E_ARGUMENT', op }))
   })
 })
 

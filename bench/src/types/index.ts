@@ -122,6 +122,6 @@ function print(base: Result, results: readonly (Result & { readonly added: Added
 export const types: Benchmark = {
   name: 'types',
   title: 'tsc over a program that calls ops, beside the same program without these calls',
-  options: [{ name: 'rounds', value: 'N', help: 'runs of each program, in turn', fallback: '7' }],
+  options: [{ name: 'rounds', value: 'N', help: 'runs of each program, in turn', fallback: '15' }],
   run,
 }

@@ -124,7 +124,7 @@ export class GuardedMemory {
     const storage = own === 'cpu' ? local : local.to({ device: own })
     const dense = strides ?? shape.map((_, i) => product(shape.slice(i + 1)))
     const view = torch.aten.as_strided!(storage, shape, dense, this.first - from)
-    return new GuardedTensor(this, storage, view, from * itemsize)
+    return new GuardedTensor(this, storage, view, from * itemsize, this.first - from)
   }
 
   /** Compares memory after a call with what it was. Where `mayWrite`, the tensor's own elements may differ. */
@@ -169,6 +169,8 @@ export class GuardedTensor {
     readonly tensor: Tensor,
     /** Where in the guarded memory the storage begins, in bytes. */
     private readonly offset: number,
+    /** Where in the storage the tensor begins, in elements. */
+    private readonly start: number,
   ) {}
 
   /** What is wrong with the memory after a call. */
@@ -183,17 +185,18 @@ export class GuardedTensor {
     return scope(() => bytesOf(this.storage.to({ device: 'cpu' }).data()).slice())
   }
 
-  /** The elements now. */
+  /** The elements now: out of a copy of the memory, so that no kernel but the tested one has touched what is compared. */
   values(): Float64Array {
-    return valuesOf(this.tensor)
+    return scope(() => {
+      const { shape, strides } = this.tensor
+      return valuesOf(torch.aten.as_strided!(this.storage.to({ device: 'cpu' }), shape, strides, this.start))
+    })
   }
 }
 
 /** A tensor's elements as float64, dense. */
 export function valuesOf(tensor: Tensor): Float64Array {
-  return scope(() =>
-    (tensor.to({ dtype: 'float64', device: 'cpu' }).contiguous().data() as Float64Array).slice(),
-  )
+  return scope(() => (tensor.to({ device: 'cpu' }).to('float64').contiguous().data() as Float64Array).slice())
 }
 
 /** The index in each dimension of the element at `index` in row-major order. */

@@ -7,7 +7,7 @@ const MB = 2 ** 20
 const MOST_GROWTH = 16 * MB
 
 /** How tensors are made and freed; `src/children/leak.ts` has the loops. */
-export const leakModes = ['dispose', 'using', 'scope', 'await'] as const
+export const leakModes = ['dispose', 'using', 'scope', 'await', 'arguments'] as const
 
 /** Resident memory after a part of the rounds, in bytes. */
 export interface Growth {
@@ -19,7 +19,8 @@ export interface Growth {
 /** Nothing stays behind of tensors that were disposed. */
 export const leak: Check = {
   name: 'leak',
-  describe: 'create, op, dispose; in a scope; across await: under 16 MB growth after the first tenth',
+  describe:
+    'create, op, dispose; in a scope; across await; arguments of all kinds: under 16 MB growth after the first tenth',
   options: [{ name: 'count', value: 'N', help: 'rounds of each mode', fallback: '1000000' }],
   async run(options) {
     const count = numberOption(options, 'count')

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Puts the parts of each sequence together: out = sum_p f_p sums_p / sum_p f_p totals_p
-// with f_p = 2^(maximum_p - maximum). A block for each head; rows of its threads take every
-// kCombineRows-th part, and their sums are added in a fixed order. Next to nothing is computed, so
-// what counts is that everything is under way at once: a thread's first kCombineAhead sums are
-// loaded beside the maxima and totals. Nothing is read before the kernel that wrote the parts has
-// ended, but the launch itself overlaps with it.
+// Puts the parts of each sequence together: out = sum_p f_p sums_p / sum_p f_p totals_p with
+// f_p = 2^(maximum_p - maximum). A block for each head; its rows of threads take parts in turn, and
+// their sums are added in a fixed order. Next to nothing is computed, so what counts is that
+// everything is under way at once: a thread's first kCombineAhead sums are loaded beside the maxima
+// and totals. Nothing is read before the kernel that wrote the parts has ended, but the launch
+// itself overlaps with it.
 #pragma once
 
 #include "part.cuh"
@@ -14,7 +14,7 @@ namespace vllm_ops::cuda {
 
 constexpr int kCombineThreads = 128, kMostCombineRows = 8, kCombineAhead = 8;
 
-/// Rows of a block's threads: no more than have parts to load ahead.
+/// Rows of a block's threads: as many as it takes for all parts to be loaded ahead.
 inline unsigned combine_rows(int64_t parts) {
   return static_cast<unsigned>(std::min<int64_t>(ceil_div(parts, kCombineAhead), kMostCombineRows));
 }

@@ -3,8 +3,7 @@
 // What the kernels of paged attention share: how the work is shared out, which keys a head sees,
 // and where results go. A block works on one part of one sequence for the query heads of one KV
 // head, so that keys and values are read once for all of them. Parts of a sequence are put together
-// by another kernel (combine.cuh).
-// Logits are in units of log2 throughout: p = 2^(logit - maximum).
+// by another kernel (combine.cuh). Logits are in units of log2 throughout: p = 2^(logit - maximum).
 //
 // Lengths and block numbers are the device's, and nobody waits for them: a length out of range or a
 // block that does not exist makes the sequence's result NaN, and nothing is read for it.

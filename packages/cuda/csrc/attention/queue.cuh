@@ -92,9 +92,8 @@ class CopyQueue {
   __device__ void look_up(int chunk) {
     const auto find = [&](int half) {
       const int first = chunk * kChunk + half * 8;
-      inside_ = chunk < source_.last_chunk && first < source_.length;
-      const Slot slot = inside_ ? slot_of(source_.call, source_.table, first) : Slot{-1, 0};
-      return Half{slot, inside_};
+      const bool inside = chunk < source_.last_chunk && first < source_.length;
+      return Half{inside ? slot_of(source_.call, source_.table, first) : Slot{-1, 0}, inside};
     };
     next_keys_ = find(lane_ % 16 / 8);
     next_values_ = find(lane_ % 2);
@@ -172,7 +171,7 @@ class CopyQueue {
   int lane_;
   uint32_t queue_;
   Half next_keys_, next_values_;
-  bool inside_ = false, missing_ = false;
+  bool missing_ = false;
 };
 
 /// `kBlocks`: that run at once on a multiprocessor, with 96 KiB of chunks each or, of three, 64.

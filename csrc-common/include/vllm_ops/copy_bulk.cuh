@@ -49,12 +49,18 @@ __device__ inline void wait_for_barrier(uint32_t barrier, uint32_t parity) {
 #endif
 }
 
-/// Starts a copy to shared memory, whose bytes the barrier counts.
-__device__ inline void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
+/// Starts a copy to shared memory, whose bytes the barrier counts, of what nobody reads again soon:
+/// the L2 cache gives its place away first.
+__device__ inline void copy_bulk_once(uint32_t to, const void* from, uint32_t bytes,
+                                      uint32_t barrier) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-          "r"(to),
+      "{\n"
+      "  .reg .b64 policy;\n"
+      "  createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
+      "  cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], "
+      "[%1], %2, [%3], policy;\n"
+      "}" ::"r"(to),
       "l"(from), "r"(bytes), "r"(barrier)
       : "memory");
 #endif

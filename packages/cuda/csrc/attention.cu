@@ -25,7 +25,7 @@ namespace vllm_ops::cuda {
 namespace {
 
 /// Tokens that a part has at least: those that the warps of a block read first, at once.
-constexpr int64_t kLeastPartTokens = kPartStep;
+constexpr int64_t kLeastPartTokens = 64;
 /// Blocks of attend_any that a multiprocessor is given at once.
 constexpr int64_t kAnyBlocks = 8;
 /// Query heads that attend_any works on together.
@@ -75,11 +75,12 @@ class PartMemory {
   Tensor tensor_;
 };
 
-/// Room for float32 in v2's tmp_out, whose elements may have 16 bits and begin at any of them.
+/// Room for vectors of float32 in v2's tmp_out, whose elements may have 16 bits and begin at any of
+/// them.
 struct Room {
   explicit Room(const MutableView& view) {
     const auto from = reinterpret_cast<uintptr_t>(view.data);
-    const uintptr_t aligned = ceil_div(from, sizeof(float)) * sizeof(float);
+    const uintptr_t aligned = ceil_div(from, kVectorBytes) * kVectorBytes;
     begin = reinterpret_cast<float*>(aligned);
     floats = static_cast<int64_t>(from + view.span() - aligned) / int64_t{sizeof(float)};
   }
@@ -106,6 +107,17 @@ bool suits_vectors(const CheckedAttention& checked) {
          is_aligned(checked.call.value_cache) && aligned(layout.key_block_stride) &&
          aligned(layout.key_head_stride) && aligned(layout.value_block_stride) &&
          aligned(layout.value_head_stride);
+}
+
+/// Whether kPutElements of query and out can be accessed at once. Heads are whole multiples of
+/// them.
+bool suits_whole_access(const CheckedAttention& checked) {
+  const auto fits = [&](const void* data, int64_t stride) {
+    const auto bytes = static_cast<uintptr_t>(checked.query.itemsize) * kPutElements;
+    return reinterpret_cast<uintptr_t>(data) % bytes == 0 && stride % kPutElements == 0;
+  };
+  return fits(checked.call.query, checked.call.query_stride) &&
+         fits(checked.call.out, checked.call.out_stride);
 }
 
 /// Whether a chunk of the tensor cores' kernel is a block, of which bulk copies take all at once.
@@ -190,6 +202,7 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
     call.totals = call.maxima + rows * parts;
   }
   call.parts = static_cast<int>(parts);
+  call.aligned = suits_whole_access(checked);
   call.first_blocks = static_cast<unsigned>(at_once);
 
   const int64_t blocks = units * parts;
@@ -210,52 +223,28 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
       launch_any<T, 1>(launch, call, grid, suits_vectors(checked));
     else if (!tensor_cores)
       launch_any<T, kAnyHeads>(launch, call, grid, suits_vectors(checked));
-    if (parts > 1)
+    if (parts > 1) {
+      launch.share_like_allowed<combine_parts<T>>();
       launch.overlapping<combine_parts<T>>(static_cast<unsigned>(rows),
-                                           dim3(kCombineThreads, combine_rows(parts)),
-                                           parts * sizeof(float), call);
+                                           dim3(32, combine_warps(parts)), 0, call);
+    }
   });
 }
 
-}  // namespace
+/// paged_attention_v2's working memory, as it was given.
+struct Scratch {
+  Tensor &exp_sums, &max_logits, &tmp_out;
+};
 
-void paged_attention_v1(Tensor& out, const Tensor& query, const Tensor& key_cache,
-                        const Tensor& value_cache, int64_t num_kv_heads, double scale,
-                        const Tensor& block_tables, const Tensor& seq_lens, int64_t block_size,
-                        int64_t max_seq_len, const std::optional<Tensor>& alibi_slopes,
-                        std::string_view kv_cache_dtype, double, int64_t tp_rank,
-                        int64_t blocksparse_local_blocks, int64_t blocksparse_vert_stride,
-                        int64_t blocksparse_block_size, int64_t blocksparse_head_sliding_step) {
-  DeviceCheck check("paged_attention_v1");
-  attend(check,
-         check_paged_attention(
-             check, {out,
-                     query,
-                     key_cache,
-                     value_cache,
-                     num_kv_heads,
-                     scale,
-                     block_tables,
-                     seq_lens,
-                     block_size,
-                     max_seq_len,
-                     alibi_slopes,
-                     kv_cache_dtype,
-                     {blocksparse_vert_stride, blocksparse_local_blocks, blocksparse_block_size,
-                      blocksparse_head_sliding_step, tp_rank}}),
-         nullptr);
-}
-VLLM_OPS_KERNEL(CUDA, paged_attention_v1, paged_attention_v1)
-
-void paged_attention_v2(Tensor& out, Tensor& exp_sums, Tensor& max_logits, Tensor& tmp_out,
-                        const Tensor& query, const Tensor& key_cache, const Tensor& value_cache,
-                        int64_t num_kv_heads, double scale, const Tensor& block_tables,
-                        const Tensor& seq_lens, int64_t block_size, int64_t max_seq_len,
-                        const std::optional<Tensor>& alibi_slopes, std::string_view kv_cache_dtype,
-                        double, int64_t tp_rank, int64_t blocksparse_local_blocks,
-                        int64_t blocksparse_vert_stride, int64_t blocksparse_block_size,
-                        int64_t blocksparse_head_sliding_step) {
-  DeviceCheck check("paged_attention_v2");
+/// Both ops, with v2's working memory where there is some: checks the arguments, then attends.
+void check_and_attend(DeviceCheck& check, const std::optional<Scratch>& scratch, Tensor& out,
+                      const Tensor& query, const Tensor& key_cache, const Tensor& value_cache,
+                      int64_t num_kv_heads, double scale, const Tensor& block_tables,
+                      const Tensor& seq_lens, int64_t block_size, int64_t max_seq_len,
+                      const std::optional<Tensor>& alibi_slopes, std::string_view kv_cache_dtype,
+                      double, int64_t tp_rank, int64_t blocksparse_local_blocks,
+                      int64_t blocksparse_vert_stride, int64_t blocksparse_block_size,
+                      int64_t blocksparse_head_sliding_step) {
   const CheckedAttention checked = check_paged_attention(
       check, {out,
               query,
@@ -271,10 +260,32 @@ void paged_attention_v2(Tensor& out, Tensor& exp_sums, Tensor& max_logits, Tenso
               kv_cache_dtype,
               {blocksparse_vert_stride, blocksparse_local_blocks, blocksparse_block_size,
                blocksparse_head_sliding_step, tp_rank}});
-  const AttentionScratch scratch =
-      check_attention_scratch(check, checked, exp_sums, max_logits, tmp_out, max_seq_len);
-  attend(check, checked, &scratch);
+  if (!scratch) return attend(check, checked, nullptr);
+  const AttentionScratch memory = check_attention_scratch(
+      check, checked, scratch->exp_sums, scratch->max_logits, scratch->tmp_out, max_seq_len);
+  attend(check, checked, &memory);
 }
-VLLM_OPS_KERNEL(CUDA, paged_attention_v2, paged_attention_v2)
+
+/// Both launchers, out of the one list of arguments above.
+template <auto CheckAndAttend>
+struct Launchers;
+
+template <typename... Rest,
+          void (*CheckAndAttend)(DeviceCheck&, const std::optional<Scratch>&, Tensor&, Rest...)>
+struct Launchers<CheckAndAttend> {
+  static void v1(Tensor& out, Rest... rest) {
+    DeviceCheck check("paged_attention_v1");
+    CheckAndAttend(check, std::nullopt, out, rest...);
+  }
+  static void v2(Tensor& out, Tensor& exp_sums, Tensor& max_logits, Tensor& tmp_out, Rest... rest) {
+    DeviceCheck check("paged_attention_v2");
+    CheckAndAttend(check, Scratch{exp_sums, max_logits, tmp_out}, out, rest...);
+  }
+};
+
+}  // namespace
+
+VLLM_OPS_KERNEL(CUDA, paged_attention_v1, Launchers<check_and_attend>::v1)
+VLLM_OPS_KERNEL(CUDA, paged_attention_v2, Launchers<check_and_attend>::v2)
 
 }  // namespace vllm_ops::cuda

@@ -155,8 +155,12 @@ __global__ void __launch_bounds__(kTile) attend_any(const __grid_constant__ Atte
     for (int w = 0; w < kTile / 32; ++w) total[h] += warp_maxima[w][h];
     if (missing) total[h] = NAN;
     if (h < count)
-      for (int64_t d = thread; d < size; d += kTile)
-        put<T>(call, work, first + h, d, sums[h * size + d], maximum[h], total[h]);
+      for (int64_t d = thread * kPutElements; d < size; d += kTile * kPutElements) {
+        PutFloats sum;
+#pragma unroll
+        for (int e = 0; e < kPutElements; ++e) sum[e] = sums[h * size + d + e];
+        put<T>(call, work, first + h, d, sum, maximum[h], total[h]);
+      }
   }
 }
 

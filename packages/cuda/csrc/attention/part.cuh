@@ -17,8 +17,8 @@
 
 namespace vllm_ops::cuda {
 
-/// Tokens by whose multiples parts begin.
-constexpr int kPartStep = 64;
+/// Tokens by whose multiples parts begin: those that tensor cores work on together.
+constexpr int kPartStep = 16;
 
 /// A BlockSparsity whose numbers are small enough for the device: `first` + index * `step` is the
 /// offset of the head, or KV head, with this index, modulo `stride`.
@@ -36,6 +36,7 @@ struct AttentionKernel : PagedAttentionCall {
   int group_heads;        // query heads of a KV head
   int head_groups;        // blocks that share them
   int parts;              // of each sequence
+  bool aligned;           // heads of query and out begin at multiples of kPutElements elements
   unsigned first_blocks;  // that run at once
   // Of the parts, where there are several:
   float* sums;    // [sequences, heads, parts, head_size], weighted values
@@ -93,8 +94,9 @@ __device__ inline bool exists(const AttentionKernel& call, int block) {
 /// The keys that one head sees.
 class Sight {
  public:
-  __device__ Sight(const AttentionKernel& call, const Work& work, int head) : call_(call) {
-    const HeadSparsity& sparse = call.sparse;
+  __device__ Sight(const AttentionKernel& call, const Work& work, int head)
+      : sparse_(&call.sparse) {
+    const HeadSparsity& sparse = *sparse_;
     if (sparse.stride == 0) return;
     const int64_t index = sparse.by_kv_head ? work.kv_head : head;
     offset_ = static_cast<uint64_t>((static_cast<__int128>(index) * sparse.step + sparse.first) %
@@ -105,14 +107,14 @@ class Sight {
 
   /// Whether it sees a token before the sequence's end.
   __device__ bool sees(int token) const {
-    const HeadSparsity& sparse = call_.sparse;
+    const HeadSparsity& sparse = *sparse_;
     if (sparse.stride == 0) return true;
     const uint32_t block = static_cast<uint32_t>(token) / sparse.block_size;
     return block >= first_local_ || (block + offset_) % static_cast<uint64_t>(sparse.stride) == 0;
   }
 
  private:
-  const AttentionKernel& call_;
+  const HeadSparsity* sparse_;
   uint64_t offset_ = 0;
   int64_t first_local_ = 0;
 };
@@ -135,18 +137,38 @@ __device__ inline float rescale(float before, float now) {
   return before == -INFINITY ? 0.0f : exp2f(before - now);
 }
 
-/// Writes element `d` of a head's weighted values: the result itself, or that of a part.
+/// Neighbouring elements of a head that are written at once; a divisor of every head's size, which
+/// consists of pieces of 16 bytes.
+constexpr int kPutElements = 4;
+using PutFloats = Floats<kPutElements>;
+
+/// Writes elements `d` … of a head's result, sums / total.
+template <typename T>
+__device__ inline void put_result(const AttentionKernel& call, int64_t sequence, int64_t head,
+                                  int64_t d, const PutFloats& sums, float total) {
+  T* const out =
+      static_cast<T*>(call.out) + sequence * call.out_stride + head * call.layout.head_size + d;
+  alignas(sizeof(T) * kPutElements) T results[kPutElements];
+#pragma unroll
+  for (int e = 0; e < kPutElements; ++e)
+    results[e] = from_float<T>(total == 0.0f ? 0.0f : sums[e] / total);
+  using Whole = std::conditional_t<sizeof(T) == 4, uint4, uint2>;
+  if (call.aligned) {
+    *reinterpret_cast<Whole*>(out) = *reinterpret_cast<const Whole*>(results);
+  } else {
+#pragma unroll
+    for (int e = 0; e < kPutElements; ++e) out[e] = results[e];
+  }
+}
+
+/// Writes elements `d` … of a head's weighted values: the result itself, or that of a part.
 template <typename T>
 __device__ inline void put(const AttentionKernel& call, const Work& work, int64_t head, int64_t d,
-                           float sum, float maximum, float total) {
-  const int64_t size = call.layout.head_size;
-  if (call.parts == 1) {
-    T* const out = static_cast<T*>(call.out) + work.sequence * call.out_stride + head * size;
-    out[d] = from_float<T>(total == 0.0f ? 0.0f : sum / total);
-    return;
-  }
+                           const PutFloats& sums, float maximum, float total) {
+  if (call.parts == 1) return put_result<T>(call, work.sequence, head, d, sums, total);
   const int64_t part = (work.sequence * call.heads + head) * call.parts + work.part;
-  call.sums[part * size + d] = sum;
+  *reinterpret_cast<float4*>(call.sums + part * call.layout.head_size + d) =
+      float4{sums[0], sums[1], sums[2], sums[3]};
   if (d == 0) call.maxima[part] = maximum, call.totals[part] = total;
 }
 

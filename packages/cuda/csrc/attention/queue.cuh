@@ -18,7 +18,7 @@
 namespace vllm_ops::cuda {
 
 /// Tokens that are worked on together.
-constexpr int kChunk = 16;
+constexpr int kChunk = kPartStep;
 
 /// Where the chunks of one block of threads come from.
 template <typename T>
@@ -33,9 +33,15 @@ struct ChunkSource {
         table(call.block_tables + work.sequence * call.block_table_stride),
         keys(static_cast<const T*>(call.key_cache) + work.kv_head * call.layout.key_head_stride),
         values(static_cast<const T*>(call.value_cache) +
-               work.kv_head * call.layout.value_head_stride),
-        last_chunk(work.begin < work.end ? static_cast<int>(ceil_div(work.end, kChunk)) : 0),
-        length(work.length) {}
+               work.kv_head * call.layout.value_head_stride) {
+    set(work);
+  }
+
+  /// For another length than before.
+  __device__ void set(const Work& work) {
+    last_chunk = work.begin < work.end ? static_cast<int>(ceil_div(work.end, kChunk)) : 0;
+    length = work.length;
+  }
 
   __device__ const T* keys_of(int64_t block) const {
     return keys + block * call.layout.key_block_stride;
@@ -52,19 +58,20 @@ class CopyQueue {
   static constexpr int kBlocksPerMultiprocessor = 3;
   static constexpr int kBytes = kChunk * kSize * 2;  // a chunk of keys, or of values
   static constexpr int kShared = kWarps * kStages * 2 * kBytes;
+  static constexpr bool kEarly = false;
 
-  __device__ CopyQueue(const ChunkSource<T>& source, unsigned char* memory, int, int, int warp,
-                       int lane)
+  __device__ CopyQueue(const ChunkSource<T>& source, unsigned char* memory, int warp, int lane)
       : source_(source),
         lane_(lane),
         queue_(shared_address(memory) + static_cast<uint32_t>(warp * kStages * 2 * kBytes)) {}
 
   /// Nothing is looked up ahead.
   __device__ static int block_of(const ChunkSource<T>&, int, int) { return -1; }
+  __device__ void begin(int, int) { missing_ = false; }
 
   /// Fetches a warp's first chunks into the L2 cache: a lane takes a line of each, 8 tokens by 8
   /// elements of keys, or 64 values.
-  __device__ static void fetch_ahead(const ChunkSource<T>& source, int first_chunk, int lane) {
+  __device__ static void fetch_ahead(const ChunkSource<T>& source, int first_chunk, int, int lane) {
     const PagedLayout& layout = source.call.layout;
     Slot slots[kStages];
 #pragma unroll
@@ -98,6 +105,13 @@ class CopyQueue {
     next_keys_ = find(lane_ % 16 / 8);
     next_values_ = find(lane_ % 2);
   }
+
+  /// The first copies are started at once.
+  __device__ void prepare(int stage) {
+    fetch_keys(stage);
+    fetch_values(stage);
+  }
+  __device__ void send(int) {}
 
   __device__ void fetch_keys(int stage) {
     const bool there = present(next_keys_);
@@ -181,17 +195,14 @@ class BulkQueue {
   static constexpr int kWarps = kSize <= 128 ? 4 : 2;
   static constexpr int kStages = (kSize <= 64 ? 2 : 1) * (kBlocks == 2 ? 3 : 2);
   static constexpr int kBlocksPerMultiprocessor = kBlocks;
+  static constexpr bool kEarly = true;
   static constexpr int kBytes = kChunk * kSize * 2;  // room for a chunk of keys, or of values
   static constexpr int kBarriers = kWarps * kStages * 2 * 8;
   static constexpr int kShared = kWarps * kStages * 2 * kBytes + kBarriers;
 
-  /// `blocks`: what block_of has for the warp's first chunk.
-  __device__ BulkQueue(const ChunkSource<T>& source, unsigned char* memory, int first_chunk,
-                       int blocks, int warp, int lane)
+  __device__ BulkQueue(const ChunkSource<T>& source, unsigned char* memory, int warp, int lane)
       : source_(source),
         lane_(lane),
-        first_chunk_(first_chunk),
-        blocks_(blocks),
         bytes_(static_cast<uint32_t>(source.call.layout.head_size) * kChunk * 2),
         queue_(shared_address(memory) + static_cast<uint32_t>(warp * kStages * 2 * kBytes)),
         barriers_(shared_address(memory) +
@@ -206,18 +217,22 @@ class BulkQueue {
     __syncwarp();
   }
 
+  /// Begins at a chunk; `blocks`: what block_of has for it.
+  __device__ void begin(int first_chunk, int blocks) {
+    first_chunk_ = first_chunk, blocks_ = blocks, group_ = 0, missing_ = false;
+  }
+
   /// The block of this lane's chunk: every kWarps-th one from `first_chunk` on.
   __device__ static int block_of(const ChunkSource<T>& source, int first_chunk, int lane) {
     const int chunk = first_chunk + lane * kWarps;
     return chunk < source.call.table_width ? __ldcg(source.table + chunk) : -1;
   }
 
-  /// Fetches a warp's first chunks into the L2 cache.
-  __device__ static void fetch_ahead(const ChunkSource<T>& source, int first_chunk, int lane) {
-    const int chunk = first_chunk + lane * kWarps;
-    if (lane >= kStages || chunk >= source.last_chunk) return;
-    const int block = block_of(source, first_chunk, lane);
-    if (!exists(source.call, block)) return;
+  /// Fetches a warp's first chunk into the L2 cache; `block`: what block_of has for it. What is
+  /// fetched of more delays what is waited for.
+  __device__ static void fetch_ahead(const ChunkSource<T>& source, int first_chunk, int block,
+                                     int lane) {
+    if (lane != 0 || first_chunk >= source.last_chunk || !exists(source.call, block)) return;
     const auto bytes = static_cast<uint32_t>(source.call.layout.head_size) * kChunk * 2;
     fetch_bulk(source.keys_of(block), bytes);
     fetch_bulk(source.values_of(block), bytes);
@@ -233,6 +248,19 @@ class BulkQueue {
       blocks_ = block_of(source_, first_chunk_ + group_ * 32 * kWarps, lane_);
     }
     block_ = __shfl_sync(~0u, blocks_, index % 32);
+  }
+
+  /// Copies of the first chunks are got ready; nothing of the caches is read before send().
+  __device__ void prepare(int stage) {
+    const bool there = present();
+    if (lane_ == 0) expect(stage * 2, there), expect(stage * 2 + 1, there);
+    first_keys_[stage] = there ? source_.keys_of(block_) : nullptr;
+    first_values_[stage] = source_.values_of(block_);
+  }
+  __device__ void send(int stage) {
+    if (lane_ != 0 || first_keys_[stage] == nullptr) return;
+    copy(stage * 2, first_keys_[stage]);
+    copy(stage * 2 + 1, first_values_[stage]);
   }
 
   __device__ void fetch_keys(int stage) { fetch(stage * 2, source_.keys_of(block_)); }
@@ -253,20 +281,30 @@ class BulkQueue {
   __device__ bool missing() const { return missing_; }
 
  private:
-  __device__ void fetch(int at, const T* from) {
+  __device__ bool present() {
     const bool there = inside_ && exists(source_.call, block_);
     missing_ |= inside_ && !there;
-    if (lane_ != 0 || !inside_) return;
-    arrive_expecting(barrier(at), there ? bytes_ : 0);
-    if (there) copy_bulk(place(at), from, bytes_, barrier(at));
+    return there;
+  }
+  /// Every stage's barriers end their phase in every round, chunk or none.
+  __device__ void expect(int at, bool there) { arrive_expecting(barrier(at), there ? bytes_ : 0); }
+  __device__ void copy(int at, const T* from) {
+    copy_bulk_once(place(at), from, bytes_, barrier(at));
+  }
+  __device__ void fetch(int at, const T* from) {
+    const bool there = present();
+    if (lane_ != 0) return;
+    expect(at, there);
+    if (there) copy(at, from);
   }
   __device__ uint32_t place(int at) const { return queue_ + at * kBytes; }
   __device__ uint32_t barrier(int at) const { return barriers_ + at * 8; }
 
   const ChunkSource<T>& source_;
-  int lane_, first_chunk_, blocks_, group_ = 0;
+  int lane_, first_chunk_ = 0, blocks_ = -1, group_ = 0;
   uint32_t bytes_, queue_, barriers_, parity_ = 0;
   int block_ = -1;
+  const T *first_keys_[kStages], *first_values_[kStages];  // of the first chunks
   bool inside_ = false, missing_ = false;
 };
 

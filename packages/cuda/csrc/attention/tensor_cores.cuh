@@ -39,78 +39,106 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
     attend_tensor_cores(const __grid_constant__ AttentionKernel call) {
   using Q = Queue<T, kSize>;
   constexpr int kSteps = kSize / 16;  // of 16 elements of a head
-  constexpr int kRow = kSize + 4;     // of the warps' sums: in different banks
+  constexpr int kRow = kSize + 4;     // of the warps' sums: in different banks, by 16 bytes
   static_assert(Q::kWarps * kHeadsOfBlock * (kRow + 2) * sizeof(float) <= Q::kShared);
   extern __shared__ __align__(128) unsigned char queues[];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
-  // While the kernel before this one ends, by what lengths and blocks are now: if that kernel
-  // changes them, no more than this was in vain. Blocks that start later find it ended.
-  const bool early = blockIdx.x < call.first_blocks;
-  const Work before = work_of(call, blockIdx.x,
-                              early ? length_of(call, blockIdx.x) : static_cast<int>(call.longest));
-  int first_chunk = before.begin / kChunk + warp;
-  if (early) Q::fetch_ahead(ChunkSource<T>(call, before), first_chunk, lane);
-  wait_for_previous_kernel();
-  // Blocks are looked up beside the length, from where the part began before.
-  int blocks = Q::block_of(ChunkSource<T>(call, before), first_chunk, lane);
-  const Work work = work_of(call, blockIdx.x, length_of(call, blockIdx.x));
-  const ChunkSource<T> source(call, work);
-  if (work.begin != before.begin) {
-    first_chunk = work.begin / kChunk + warp;
-    blocks = Q::block_of(source, first_chunk, lane);
-  }
-  const int size = static_cast<int>(call.layout.head_size), length = work.length;
-  const int first_head = work.kv_head * call.group_heads + work.head_group * kHeadsOfBlock;
-  const int count = min(kHeadsOfBlock, call.group_heads - work.head_group * kHeadsOfBlock);
+  // Everything up to the first copies is got ready while the kernel before this one ends, by what
+  // lengths and blocks are now. Whether that kernel changed them is seen after the copies have been
+  // started.
+  const int length_before = length_of(call, blockIdx.x);
+  Work work = work_of(call, blockIdx.x, length_before);
+  ChunkSource<T> source(call, work);
+  Q queue(source, queues, warp, lane);
+  int first_chunk = work.begin / kChunk + warp;
+  const int blocks_before = Q::block_of(source, first_chunk, lane);
+  if (blockIdx.x < call.first_blocks) Q::fetch_ahead(source, first_chunk, blocks_before, lane);
 
   // This lane's columns of S^T and O^T are two heads; those behind the last one are that one again
   // and come to nothing.
+  const int size = static_cast<int>(call.layout.head_size);
+  const int first_head = work.kv_head * call.group_heads + work.head_group * kHeadsOfBlock;
+  const int count = min(kHeadsOfBlock, call.group_heads - work.head_group * kHeadsOfBlock);
   const int heads[2] = {first_head + min(2 * column, count - 1),
                         first_head + min(2 * column + 1, count - 1)};
-  const Sight sights[2] = {Sight(call, work, heads[0]), Sight(call, work, heads[1])};
-  const Bias biases[2] = {Bias(call, work, heads[0]), Bias(call, work, heads[1])};
+  Sight sights[2] = {Sight(call, work, heads[0]), Sight(call, work, heads[1])};
   const auto sees = [&](int chunk, int t, int head) {  // row t of the chunk
     const int token = chunk * kChunk + t;
-    return token < length && sights[head].sees(token);
+    return token < work.length && sights[head].sees(token);
   };
 
   // The chunks of this warp: every kWarps-th one that any of the heads sees.
-  const int last_chunk = source.last_chunk;
   const auto visible_from = [&](int chunk) {
     if (call.sparse.stride != 0)
-      while (chunk < last_chunk &&
+      while (chunk < source.last_chunk &&
              !__any_sync(~0u, sees(chunk, row, 0) || sees(chunk, row, 1) ||
                                   sees(chunk, row + 8, 0) || sees(chunk, row + 8, 1)))
         chunk += Q::kWarps;
     return chunk;
   };
-
-  Q queue(source, queues, first_chunk, blocks, warp, lane);
-  int chunk = visible_from(first_chunk), next = chunk;  // `next`: to be fetched
-  queue.look_up(next);
+  int chunk, next;  // `next`: to be fetched
   const auto advance = [&] {
     next = visible_from(next + Q::kWarps);
     queue.look_up(next);
   };
+  const auto prepare = [&](int blocks) {
+    queue.begin(first_chunk, blocks);
+    chunk = next = visible_from(first_chunk);
+    queue.look_up(next);
 #pragma unroll
-  for (int stage = 0; stage < Q::kStages; ++stage) {
-    queue.fetch_keys(stage);
-    queue.fetch_values(stage);
-    advance();
-  }
+    for (int stage = 0; stage < Q::kStages; ++stage) {
+      queue.prepare(stage);
+      advance();
+    }
+  };
+  // With sparsity first chunks may be far behind what blocks_before has.
+  const bool early = Q::kEarly && call.sparse.stride == 0;
+  if (early) prepare(blocks_before);
+  const T* const query = static_cast<const T*>(call.query) + work.sequence * call.query_stride +
+                         static_cast<int64_t>(first_head + row) * size + 2 * column;
+  if (row < count && column == 0) fetch_line(query);
+  wait_for_previous_kernel();
 
+  const int length_now = length_of(call, blockIdx.x);
+  const int blocks_now = Q::block_of(source, first_chunk, lane);
+  if (early) queue.send(0);
+  // Behind the first copies, but before the others: answers come in the order of questions.
   uint32_t queries[kSteps][2];  // Q^T: this lane's head is `row`
-  {
-    const T* const query = static_cast<const T*>(call.query) + work.sequence * call.query_stride +
-                           static_cast<int64_t>(first_head + row) * size;
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i)
+  for (int i = 0; i < kSteps; ++i)
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int d = i * 16 + half * 8 + column * 2;
-        queries[i][half] = row < count && d < size ? pair(query[d], query[d + 1]) : 0;
+    for (int half = 0; half < 2; ++half) {
+      const T* const from = query + i * 16 + half * 8;
+      if (row >= count || i * 16 + half * 8 >= size)
+        queries[i][half] = 0;
+      else if (call.aligned)
+        queries[i][half] = *reinterpret_cast<const uint32_t*>(from);
+      else
+        queries[i][half] = pair(from[0], from[1]);
+    }
+  const auto send_from = [&](int first) {
+#pragma unroll
+    for (int stage = 0; stage < Q::kStages; ++stage)
+      if (stage >= first) queue.send(stage);
+  };
+  if (early) send_from(1);
+  if (!early || __any_sync(~0u, length_now != length_before || blocks_now != blocks_before)) {
+    if (early) {  // what has been fetched is of no use
+      for (int stage = 0; stage < Q::kStages; ++stage) {
+        queue.wait_for_keys(stage);
+        queue.wait_for_values(stage);
       }
+      queue.next_round();
+    }
+    work = work_of(call, blockIdx.x, length_now);
+    source.set(work);
+    first_chunk = work.begin / kChunk + warp;
+    for (int h = 0; h < 2; ++h) sights[h] = Sight(call, work, heads[h]);
+    prepare(Q::block_of(source, first_chunk, lane));
+    send_from(0);
   }
+  const int length = work.length, last_chunk = source.last_chunk;
+  const Bias biases[2] = {Bias(call, work, heads[0]), Bias(call, work, heads[1])};
 
   const float scale = call.scale * static_cast<float>(M_LOG2E);
   float maximum[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};  // `total`: of this row
@@ -192,14 +220,16 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
     __syncwarp();
     queue.fetch_values(stage);
     advance();
+    // All that the block reads is on its way: blocks of the next kernel may have its room soon. Not
+    // before, when they would take the room of blocks that still begin.
+    if (next >= last_chunk) let_next_kernel_start();
     chunk = visible_from(chunk + Q::kWarps);
     if (++stage == Q::kStages) {
       stage = 0;
       queue.next_round();
     }
   }
-  // Not before: blocks of the next kernel that wait would take the room of ones that read.
-  let_next_kernel_start();
+  let_next_kernel_start();  // of blocks that had nothing to read
   queue.wait_for_all();
 
   // The warps' results: sums [warps, heads, kRow], then maxima and totals [warps, heads].
@@ -219,9 +249,11 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
     }
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < count * size; i += 32 * Q::kWarps) {
+  // A thread puts kPutElements of a head together.
+  for (int i = threadIdx.x * kPutElements; i < count * size; i += 32 * Q::kWarps * kPutElements) {
     const int head = i / size, d = i % size;
-    float most = -INFINITY, sum = 0.0f, all = 0.0f;
+    float most = -INFINITY, all = 0.0f;
+    PutFloats sum{};
 #pragma unroll
     for (int w = 0; w < Q::kWarps; ++w) most = fmaxf(most, all_maxima[w * kHeadsOfBlock + head]);
 #pragma unroll
@@ -229,7 +261,9 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
       const int place = w * kHeadsOfBlock + head;
       const float f = rescale(all_maxima[place], most), part = all_totals[place];
       all += part != part ? part : f * part;
-      sum += f * all_sums[place * kRow + d];
+      const auto values = load<kPutElements>(all_sums + place * kRow + d);
+#pragma unroll
+      for (int e = 0; e < kPutElements; ++e) sum[e] += f * values.values[e];
     }
     put<T>(call, work, first_head + head, d, sum, most, missing ? NAN : all);
   }

@@ -79,6 +79,7 @@ struct PagedArguments {
   PagedLayout layout;
   bool once;        // nobody reads the cache soon
   bool value_runs;  // 16 bytes of a value's row, beginning at a multiple of them, are of one block
+  unsigned first_blocks;  // that run at once
 };
 
 /// A block moves tiles of kTileTokens tokens (blockIdx.y) and kTileBytes of one head (blockIdx.x):
@@ -87,7 +88,6 @@ template <bool kAligned, typename E>
 __global__ void __launch_bounds__(kThreads)
     paged_kernel(const __grid_constant__ PagedArguments<E> a) {
   let_next_kernel_start();
-  wait_for_previous_kernel();
   constexpr int x = kPiece / sizeof(E), kElements = kTileBytes / sizeof(E);
   // Rows are an odd number of pieces apart: a quarter of a warp reads its pieces from different
   // banks.
@@ -102,12 +102,25 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t head = blockIdx.x / chunks, first_element = blockIdx.x % chunks * kElements;
   const int pieces = static_cast<int>(
       min(static_cast<int64_t>(kPieces), (a.layout.head_size - first_element) / x));
+  const int64_t offset = head * a.layout.head_size + first_element;
+  if (is_first_block(a.first_blocks)) {
+    // A thread takes a line of a token's key, and of its value.
+    constexpr int kLine = kLineBytes / static_cast<int>(sizeof(E)),
+                  kLines = kTileBytes / kLineBytes;
+    const int64_t token = static_cast<int64_t>(blockIdx.y) * kTileTokens + threadIdx.x / kLines;
+    const int element = threadIdx.x % kLines * kLine;
+    if (threadIdx.x < kTileTokens * kLines && token < a.tokens && element < pieces * x) {
+      fetch_line(a.key + token * a.key_stride + offset + element);
+      fetch_line(a.value + token * a.value_stride + offset + element);
+    }
+    if (threadIdx.x == 0) fetch_line(a.slots + static_cast<int64_t>(blockIdx.y) * kTileTokens);
+  }
+  wait_for_previous_kernel();
   for (int64_t first_token = static_cast<int64_t>(blockIdx.y) * kTileTokens; first_token < a.tokens;
        first_token += static_cast<int64_t>(gridDim.y) * kTileTokens) {
     const int tokens =
         static_cast<int>(min(static_cast<int64_t>(kTileTokens), a.tokens - first_token));
     // Everything is on its way before anything is waited for.
-    const int64_t offset = head * a.layout.head_size + first_element;
 #pragma unroll
     for (int i = threadIdx.x; i < kTileTokens * kPieces; i += kThreads) {
       const int token = i / kPieces, piece = i % kPieces, to = token * kPitch + piece;
@@ -115,8 +128,13 @@ __global__ void __launch_bounds__(kThreads)
       const E* const k = a.key + (first_token + token) * a.key_stride + offset + piece * x;
       const E* const v = a.value + (first_token + token) * a.value_stride + offset + piece * x;
       if constexpr (kAligned) {
-        copy_async(shared_address(keys + to), k, true);
-        copy_async(shared_address(values + to), v, true);
+        if (a.once) {
+          copy_async_once(shared_address(keys + to), k);
+          copy_async_once(shared_address(values + to), v);
+        } else {
+          copy_async(shared_address(keys + to), k, true);
+          copy_async(shared_address(values + to), v, true);
+        }
       } else {
         keys[to] = read_elements(k), values[to] = read_elements(v);
       }
@@ -244,17 +262,12 @@ void reshape_and_cache(const Tensor& key, const Tensor& value, Tensor& key_cache
     const bool value_runs =
         are_aligned(address_of(vc.data), layout.block_size * size, layout.value_block_stride * size,
                     layout.value_head_stride * size);
-    const PagedArguments<E> arguments{k.as<E>(),
-                                      v.as<E>(),
-                                      kc.as<E>(),
-                                      vc.as<E>(),
-                                      slots.as<int64_t>(),
-                                      tokens,
-                                      k_rows.stride,
-                                      v_rows.stride,
-                                      layout,
-                                      2 * k.numel() * size >= kStoredOnceBytes,
-                                      value_runs};
+    const bool once = 2 * k.numel() * size >= kStoredOnceBytes;
+    const PagedArguments<E> arguments{
+        k.as<E>(),     v.as<E>(),           kc.as<E>(),
+        vc.as<E>(),    slots.as<int64_t>(), tokens,
+        k_rows.stride, v_rows.stride,       layout,
+        once,          value_runs,          first_blocks(check, check.device(), kThreads, once)};
     if (aligned)
       launch.overlapping<paged_kernel<true, E>>(grid, dim3(kThreads), 0, arguments);
     else

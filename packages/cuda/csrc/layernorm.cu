@@ -82,7 +82,8 @@ struct NormArguments {
   const T* weight;  // [width]
   float epsilon;
   int64_t width, out_stride, input_stride, residual_stride;
-  bool once;  // nobody reads the results soon
+  bool once;              // nobody reads the results soon
+  unsigned first_blocks;  // that run at once
 
   __device__ void put(T* to, const Vector<T, kVectorSize<T>>& vector) const {
     if (once)
@@ -103,7 +104,7 @@ __global__ void __launch_bounds__(kThreads, kResident<kAdd, kItems, kThreads>)
   const int items = static_cast<int>(a.width / N);
   const T* const input = a.input + row * a.input_stride;
   const int first = static_cast<int>(threadIdx.x), step = static_cast<int>(blockDim.x);
-  if constexpr (kThreads == kAloneThreads) {
+  if (is_first_block(a.first_blocks)) {
     // While the kernel before this one ends: what it does not write, such as the weight, is then in
     // the L2 cache.
     for (int i = first * kLine; i < a.width; i += step * kLine) {
@@ -188,6 +189,7 @@ void run(const DeviceCheck& check, const Launch& launch, NormArguments<T> argume
          bool vectors) {
   constexpr int64_t kMostRows = 2147483647;  // of one grid
   arguments.once = rows * arguments.width * static_cast<int64_t>(sizeof(T)) >= kStoredOnceBytes;
+  arguments.first_blocks = first_blocks(check, check.device(), kMaxThreads, arguments.once);
   const int64_t items = arguments.width / kVectorSize<T>;
   const bool alone = rows <= multiprocessors(check, check.device());
   for (int64_t row = 0; row < rows; row += kMostRows) {
@@ -236,7 +238,7 @@ void rms_norm(Tensor& out, const Tensor& input, const Tensor& weight, double eps
   dispatch_floating(in.dtype, [&]<typename T>() {
     run<false, T>(check, launch,
                   {o.as<T>(), in.as<T>(), nullptr, w.as<T>(), static_cast<float>(epsilon),
-                   in_rows.width, out_rows.stride, in_rows.stride, 0, false},
+                   in_rows.width, out_rows.stride, in_rows.stride, 0, false, 0},
                   in_rows.count, vectors);
   });
 }
@@ -256,7 +258,7 @@ void fused_add_rms_norm(Tensor& input, Tensor& residual, const Tensor& weight, d
   dispatch_floating(in.dtype, [&]<typename T>() {
     run<true, T>(check, launch,
                  {in.as<T>(), in.as<T>(), res.as<T>(), w.as<T>(), static_cast<float>(epsilon),
-                  in_rows.width, in_rows.stride, in_rows.stride, res_rows.stride, false},
+                  in_rows.width, in_rows.stride, in_rows.stride, res_rows.stride, false, 0},
                  in_rows.count, vectors);
   });
 }

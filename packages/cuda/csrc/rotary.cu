@@ -20,22 +20,26 @@ namespace {
 /// Of a block, and of a multiprocessor.
 constexpr int kThreads = 128, kVectorThreads = 2048;
 
-/// Elements of a head that one thread turns at once, as pairs of vectors x and y.
-///
-/// In neox order those are N elements from each half of a head, in GPT-J's 2 N neighbours.
+/// N pairs of a head (kPairs) that one thread turns at once. With N > 1 those are two vectors in
+/// either order, `pair` elements from the beginning of each half of the head: threads side by side
+/// access what lies side by side. In neox order one vector has the first, the other the second
+/// elements of the pairs; in GPT-J's each has N / 2 whole pairs. `angles` are the cosines, and
+/// behind half of the elements the sines.
 template <typename T, int N>
 struct Neox {
   static constexpr int kPairs = N;
   Vector<T, N> x, y;
 
-  __device__ void read(const T* head, int64_t pair, int64_t half) {
+  __device__ void read(const T* head, int pair, int half) {
     x = load_once<N>(head + pair), y = load_once<N>(head + half + pair);
   }
   template <bool kOnce>
   __device__ void write(T* head, int pair, int half) const {
     store<N, kOnce>(head + pair, x), store<N, kOnce>(head + half + pair, y);
   }
-  __device__ void turn(const Floats<kPairs>& cos, const Floats<kPairs>& sin) {
+  __device__ void turn(const T* angles, int pair, int half) {
+    const Floats<N> cos = to_floats(load<N>(angles + pair)),
+                    sin = to_floats(load<N>(angles + half + pair));
     Floats<N> a = to_floats(x), b = to_floats(y);
 #pragma unroll
     for (int i = 0; i < N; ++i) {
@@ -50,31 +54,50 @@ struct Neox {
 template <typename T, int N>
 struct GptJ {
   static constexpr int kPairs = N;
-  static constexpr int kParts = 2;  // vectors of N that hold those pairs
-  Vector<T, N> part[kParts];
+  Vector<T, N> x, y;
 
-  __device__ void read(const T* head, int64_t pair, int64_t) {
-#pragma unroll
-    for (int p = 0; p < kParts; ++p) part[p] = load_once<N>(head + 2 * pair + p * N);
+  __device__ void read(const T* head, int pair, int half) {
+    x = load_once<N>(head + pair), y = load_once<N>(head + half + pair);
   }
   template <bool kOnce>
-  __device__ void write(T* head, int pair, int) const {
-#pragma unroll
-    for (int p = 0; p < kParts; ++p) store<N, kOnce>(head + 2 * pair + p * N, part[p]);
+  __device__ void write(T* head, int pair, int half) const {
+    store<N, kOnce>(head + pair, x), store<N, kOnce>(head + half + pair, y);
   }
-  __device__ void turn(const Floats<kPairs>& cos, const Floats<kPairs>& sin) {
-    Floats<N> numbers[kParts];
+  __device__ void turn(const T* angles, int pair, int half) {
+    turn_vector(x, angles + pair / 2, half);
+    turn_vector(y, angles + half / 2 + pair / 2, half);
+  }
+
+ private:
+  static __device__ void turn_vector(Vector<T, N>& vector, const T* angles, int half) {
+    const Floats<N / 2> cos = to_floats(load<N / 2>(angles)),
+                        sin = to_floats(load<N / 2>(angles + half));
+    Floats<N> numbers = to_floats(vector);
 #pragma unroll
-    for (int p = 0; p < kParts; ++p) numbers[p] = to_floats(part[p]);
-#pragma unroll
-    for (int i = 0; i < kPairs; ++i) {
-      float &x = numbers[2 * i / N][2 * i % N], &y = numbers[(2 * i + 1) / N][(2 * i + 1) % N];
-      const float first = x;
-      x = first * cos[i] - y * sin[i];
-      y = y * cos[i] + first * sin[i];
+    for (int i = 0; i < N / 2; ++i) {
+      const float a = numbers[2 * i], b = numbers[2 * i + 1];
+      numbers[2 * i] = a * cos[i] - b * sin[i];
+      numbers[2 * i + 1] = b * cos[i] + a * sin[i];
     }
-#pragma unroll
-    for (int p = 0; p < kParts; ++p) part[p] = from_floats<T>(numbers[p]);
+    vector = from_floats<T>(numbers);
+  }
+};
+
+/// One pair, wherever it lies.
+template <typename T>
+struct GptJ<T, 1> {
+  static constexpr int kPairs = 1;
+  T x, y;
+
+  __device__ void read(const T* head, int pair, int) { x = head[2 * pair], y = head[2 * pair + 1]; }
+  template <bool kOnce>
+  __device__ void write(T* head, int pair, int) const {
+    head[2 * pair] = x, head[2 * pair + 1] = y;
+  }
+  __device__ void turn(const T* angles, int pair, int half) {
+    const float cos = to_float(angles[pair]), sin = to_float(angles[half + pair]);
+    const float a = to_float(x), b = to_float(y);
+    x = from_float<T>(a * cos - b * sin), y = from_float<T>(b * cos + a * sin);
   }
 };
 
@@ -93,24 +116,25 @@ struct RotaryArguments {
   bool once;       // nobody reads query and key soon
 };
 
-/// A thread does an item. As many threads as a multiprocessor holds are worth more than registers.
-/// Index: an unsigned integer that counts all items.
+/// A thread does an item. As many threads as a multiprocessor holds are worth more than
+/// registers. Index: an unsigned integer that counts all items.
 template <typename T, typename Pairs, typename Index>
 __global__ void __launch_bounds__(kThreads, kVectorThreads / kThreads)
     rotary_kernel(const __grid_constant__ RotaryArguments<T> a) {
   let_next_kernel_start();
-  wait_for_previous_kernel();
+  // Before the kernel before this one has ended: where things are.
   const Index item = blockIdx.x * static_cast<Index>(kThreads) + threadIdx.x;
   if (item >= static_cast<Index>(a.items)) return;
   const Index of_all = item / static_cast<Index>(a.head_items);
-  const int pair = static_cast<int>(item - of_all * a.head_items) * Pairs::kPairs;
+  const int pair = static_cast<int>(item - of_all * a.head_items) * Pairs::kPairs,
+            half = a.rot_dim / 2;
   const auto token = static_cast<int64_t>(of_all / static_cast<Index>(a.heads));
   const int of_token = static_cast<int>(of_all - static_cast<Index>(token) * a.heads);
-  const int half = a.rot_dim / 2;
   T* const head =
       of_token < a.query_heads
           ? a.query + token * a.query_stride + of_token * int64_t{a.head_size}
           : a.key + token * a.key_stride + (of_token - a.query_heads) * int64_t{a.head_size};
+  wait_for_previous_kernel();
   // No branch before the position is known: the head is loaded while it is on its way.
   Pairs pairs;
   pairs.read(head, pair, half);
@@ -121,8 +145,7 @@ __global__ void __launch_bounds__(kThreads, kVectorThreads / kThreads)
         static_cast<int64_t>(static_cast<uint64_t>(row) + static_cast<uint64_t>(a.offsets[token]));
   }
   const bool known = row >= 0 && row < a.rows;
-  const T* const angles = a.cache + (known ? row : 0) * a.rot_dim + pair;
-  pairs.turn(to_floats(load<Pairs::kPairs>(angles)), to_floats(load<Pairs::kPairs>(angles + half)));
+  pairs.turn(a.cache + (known ? row : 0) * a.rot_dim, pair, half);
   if (known && a.once)
     pairs.template write<true>(head, pair, half);
   else if (known)

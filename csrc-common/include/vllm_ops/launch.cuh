@@ -15,6 +15,7 @@
 //   });
 #pragma once
 
+#include <cuda.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -23,6 +24,8 @@
 #include <vllm_ops/check.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <stdexcept>
@@ -87,11 +90,37 @@ inline void require_success(const Check& check, const char* what, cudaError_t er
                                 cudaGetErrorString(error), " (", cudaGetErrorName(error), ")"));
 }
 
+/// The driver's functions that are called at every launch, null where there are none. Found at run
+/// time: a library that is linked with the driver's doesn't open on machines without one.
+struct Driver {
+  decltype(&cuLaunchKernelEx) launch = entry<decltype(&cuLaunchKernelEx)>("cuLaunchKernelEx");
+  decltype(&cuCtxGetDevice) context_device = entry<decltype(&cuCtxGetDevice)>("cuCtxGetDevice");
+
+  static const Driver& get() {
+    static const Driver driver;
+    return driver;
+  }
+
+ private:
+  template <typename Function>
+  static Function entry(const char* name) {
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult found{};
+    // As in CUDA 12.0, which every driver has that this runtime works with.
+    const cudaError_t error =
+        cudaGetDriverEntryPointByVersion(name, &function, 12000, cudaEnableDefault, &found);
+    if (error != cudaSuccess) static_cast<void>(cudaGetLastError());  // as above
+    const bool usable = error == cudaSuccess && found == cudaDriverEntryPointSuccess;
+    return reinterpret_cast<Function>(usable ? function : nullptr);
+  }
+};
+
 /// Makes a device the current one for as long as it lives. The runtime's own functions and not
-/// libtorch's guard, which allocates: the kernels are launched by the runtime that is linked here.
+/// libtorch's guard, which allocates: the kernels are those of the runtime that is linked here.
 class DeviceGuard {
  public:
   DeviceGuard(const Check& check, int32_t device) {
+    if (is_current(device)) return;
     require_success(check, "the current device is unknown", cudaGetDevice(&before_));
     changed_ = before_ != device;
     if (changed_)
@@ -104,6 +133,15 @@ class DeviceGuard {
   }
 
  private:
+  /// The driver's answer takes a third of the time of the runtime's. It has none on a thread
+  /// without a context.
+  static bool is_current(int32_t device) {
+    const auto context_device = Driver::get().context_device;
+    CUdevice current = -1;
+    return context_device != nullptr && context_device(&current) == CUDA_SUCCESS &&
+           current == device;
+  }
+
   int before_ = 0;
   bool changed_ = false;
 };
@@ -129,39 +167,19 @@ class Launch {
   template <typename... Parameters, typename... Arguments>
   void operator()(void (*kernel)(Parameters...), dim3 grid, dim3 block,
                   Arguments&&... arguments) const {
-    with_shared(kernel, grid, block, 0, std::forward<Arguments>(arguments)...);
+    launch(kernel, nullptr, {grid, block, 0, false},
+           static_cast<Parameters>(std::forward<Arguments>(arguments))...);
   }
 
-  /// The same with `shared` bytes of dynamic shared memory. More than 48 KiB have to be allowed
-  /// first (allow_shared).
-  template <typename... Parameters, typename... Arguments>
-  void with_shared(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
-                   Arguments&&... arguments) const {
-    cudaLaunchConfig_t config{};
-    config.gridDim = grid;
-    config.blockDim = block;
-    config.dynamicSmemBytes = shared;
-    config.stream = stream_;
-    launch(config, kernel, std::forward<Arguments>(arguments)...);
-  }
-
-  /// Launches a kernel that calls wait_for_previous_kernel() before it reads or writes what others
-  /// use: it may start while the kernel before it on the stream ends, if that has called
-  /// let_next_kernel_start() or its last blocks are done. On devices without such launches it
-  /// waits.
+  /// Launches a kernel, with `shared` bytes of dynamic shared memory, that calls
+  /// wait_for_previous_kernel() before it reads or writes what others use: it may start while the
+  /// kernel before it on the stream ends, if that has called let_next_kernel_start() or its last
+  /// blocks are done. On devices without such launches it waits. More than 48 KiB have to be
+  /// allowed first (allow_shared).
   template <auto Kernel, typename... Arguments>
   void overlapping(dim3 grid, dim3 block, std::size_t shared, Arguments&&... arguments) const {
-    cudaLaunchAttribute overlap{};
-    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    overlap.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = grid;
-    config.blockDim = block;
-    config.dynamicSmemBytes = shared;
-    config.stream = stream_;
-    config.attrs = &overlap;
-    config.numAttrs = has_hopper_code<Kernel>() ? 1 : 0;
-    launch(config, Kernel, std::forward<Arguments>(arguments)...);
+    launch(Kernel, function<Kernel>(), {grid, block, shared, has_hopper_code<Kernel>()},
+           std::forward<Arguments>(arguments)...);
   }
 
   /// Lets a kernel have `bytes` of dynamic shared memory beside what it declares, and as many
@@ -218,13 +236,72 @@ class Launch {
     done = true;
   }
 
-  template <typename... Parameters, typename... Arguments>
-  void launch(const cudaLaunchConfig_t& config, void (*kernel)(Parameters...),
-              Arguments&&... arguments) const {
-    require_success(
-        check_, "the kernel was not launched",
-        cudaLaunchKernelEx(&config, kernel,
-                           static_cast<Parameters>(std::forward<Arguments>(arguments))...));
+  /// How a kernel is launched.
+  struct Shape {
+    dim3 grid, block;
+    std::size_t shared;  // bytes
+    bool overlaps;       // the kernel before it on the stream
+  };
+
+  /// By the driver where its name for the kernel, `function`, is known: the runtime looks that up
+  /// each time, which takes a twentieth of a launch.
+  template <typename... Parameters>
+  void launch(void (*kernel)(Parameters...), CUfunction function, const Shape& shape,
+              std::type_identity_t<Parameters>... parameters) const {
+    void* addresses[] = {&parameters...};
+    if (function == nullptr || !launch_by_driver(function, shape, addresses))
+      launch_by_runtime(reinterpret_cast<const void*>(kernel), shape, addresses);
+  }
+
+  bool launch_by_driver(CUfunction function, const Shape& shape, void** parameters) const {
+    CUlaunchAttribute overlap{};
+    overlap.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    overlap.value.programmaticStreamSerializationAllowed = 1;
+    const CUlaunchConfig config{.gridDimX = shape.grid.x,
+                                .gridDimY = shape.grid.y,
+                                .gridDimZ = shape.grid.z,
+                                .blockDimX = shape.block.x,
+                                .blockDimY = shape.block.y,
+                                .blockDimZ = shape.block.z,
+                                .sharedMemBytes = static_cast<unsigned>(shape.shared),
+                                .hStream = stream_,
+                                .attrs = &overlap,
+                                .numAttrs = shape.overlaps ? 1u : 0u};
+    return Driver::get().launch(&config, function, parameters, nullptr) == CUDA_SUCCESS;
+  }
+
+  /// Also what the driver has refused: the runtime makes the device's context current on a thread
+  /// that has none yet, and errors are thrown in its words.
+  [[gnu::noinline]] void launch_by_runtime(const void* kernel, const Shape& shape,
+                                           void** parameters) const {
+    cudaLaunchAttribute overlap{};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = shape.grid;
+    config.blockDim = shape.block;
+    config.dynamicSmemBytes = shape.shared;
+    config.stream = stream_;
+    config.attrs = &overlap;
+    config.numAttrs = shape.overlaps ? 1 : 0;
+    require_success(check_, "the kernel was not launched",
+                    cudaLaunchKernelExC(&config, kernel, parameters));
+  }
+
+  /// The driver's name for a kernel on this device. Null where there is none: why, the runtime says
+  /// when it launches. Asked once for each device.
+  template <auto Kernel>
+  CUfunction function() const {
+    static std::array<std::atomic<CUfunction>, kDevices> known{};  // a race finds the same
+    std::atomic<CUfunction>& entry = known[check_.device() % kDevices];
+    CUfunction function = entry.load(std::memory_order_acquire);
+    if (function != nullptr || Driver::get().launch == nullptr) return function;
+    if (cudaGetFuncBySymbol(&function, reinterpret_cast<const void*>(Kernel)) != cudaSuccess) {
+      static_cast<void>(cudaGetLastError());  // as above
+      return nullptr;
+    }
+    entry.store(function, std::memory_order_release);
+    return function;
   }
 
   const DeviceCheck& check_;

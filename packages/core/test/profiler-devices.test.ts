@@ -55,7 +55,7 @@ describe('replays of graphs', () => {
     event('scope', 'range: capture of graph 3', 1000, 100_000),
     event('scope', MODEL, 2000, 90_000),
     event('op', 'vllm_ops::rms_norm', 3000, 20_000, { dtypes: ['c10::BFloat16'], shapes: [[4]] }),
-    launch(5000, 1),
+    launch(5000, 1, 'cuLaunchKernelEx'),
     event('op', 'aten::mm', 30_000, 60_000),
     launch(32_000, 2),
     launch(40_000, 3, 'cudaMemsetAsync'),

@@ -19,9 +19,13 @@ export function deviceMilliseconds(device: string, body: () => void, repeats: nu
   return times
 }
 
-/** The milliseconds that the host takes to queue each of `repeats` runs, with the device idle before each. */
-export function hostMilliseconds(device: string, body: () => void, repeats: number): number[] {
-  for (let i = 0; i < WARM_UP; i++) body()
+/**
+ * The milliseconds that the host takes to queue each of `repeats` runs, with the device idle before each, after a few that don't count: more
+ * of them where they are to last `warmUpMs`.
+ */
+export function hostMilliseconds(device: string, body: () => void, repeats: number, warmUpMs = 0): number[] {
+  const warm = performance.now() + warmUpMs
+  for (let i = 0; i < WARM_UP || performance.now() < warm; i++) body()
   return Array.from({ length: repeats }, () => {
     synchronizeSync(device)
     const start = performance.now()

@@ -98,8 +98,10 @@ __global__ void __launch_bounds__(kThreads)
   // Tokens of a run, whose elements are 16 bytes of a value's row, and runs of a block of 16.
   constexpr int kRun = kPiece / sizeof(E), kRuns = 16 / kRun;
 
-  const int64_t chunks = (a.layout.head_size + kElements - 1) / kElements;
-  const int64_t head = blockIdx.x / chunks, first_element = blockIdx.x % chunks * kElements;
+  // A grid has fewer than 2^32 blocks.
+  const auto chunks = static_cast<unsigned>((a.layout.head_size + kElements - 1) / kElements);
+  const int64_t head = blockIdx.x / chunks,
+                first_element = int64_t{blockIdx.x % chunks} * kElements;
   const int pieces = static_cast<int>(
       min(static_cast<int64_t>(kPieces), (a.layout.head_size - first_element) / x));
   const int64_t offset = head * a.layout.head_size + first_element;

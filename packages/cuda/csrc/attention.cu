@@ -123,13 +123,13 @@ bool suits_whole_access(const CheckedAttention& checked) {
 /// Whether a chunk of the tensor cores' kernel is a block, of which bulk copies take all at once.
 bool suits_bulk_copies(const Launch& launch, const PagedLayout& layout) {
   return layout.block_size == kChunk &&
-         launch.has_hopper_code<attend_tensor_cores<__half, 128, DeepQueue>>();
+         launch.has_hopper_code<attend_tensor_cores<__half, 128, DeepQueue, false>>();
 }
 
-template <typename T, int kSize, template <typename, int> typename Queue>
+template <typename T, int kSize, template <typename, int> typename Queue, bool kSparse>
 void launch_queue(const Launch& launch, const AttentionKernel& call, unsigned blocks) {
   using Q = Queue<T, kSize>;
-  constexpr auto kKernel = attend_tensor_cores<T, kSize, Queue>;
+  constexpr auto kKernel = attend_tensor_cores<T, kSize, Queue, kSparse>;
   launch.allow_shared<kKernel>(Q::kShared);
   launch.overlapping<kKernel>(blocks, 32 * Q::kWarps, Q::kShared, call);
 }
@@ -137,12 +137,17 @@ void launch_queue(const Launch& launch, const AttentionKernel& call, unsigned bl
 template <typename T, int kSize>
 void launch_tensor_cores(const Launch& launch, const AttentionKernel& call, unsigned blocks,
                          bool bulk) {
-  if (!bulk)
-    launch_queue<T, kSize, CopyQueue>(launch, call, blocks);
+  const bool sparse = call.sparse.stride != 0;
+  if (!bulk && sparse)
+    launch_queue<T, kSize, CopyQueue, true>(launch, call, blocks);
+  else if (!bulk)
+    launch_queue<T, kSize, CopyQueue, false>(launch, call, blocks);
+  else if (sparse)
+    launch_queue<T, kSize, WideQueue, true>(launch, call, blocks);
   else if (blocks <= call.first_blocks)
-    launch_queue<T, kSize, DeepQueue>(launch, call, blocks);
+    launch_queue<T, kSize, DeepQueue, false>(launch, call, blocks);
   else
-    launch_queue<T, kSize, WideQueue>(launch, call, blocks);
+    launch_queue<T, kSize, WideQueue, false>(launch, call, blocks);
 }
 
 template <typename T, int kHeads>
@@ -225,8 +230,9 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
       launch_any<T, kAnyHeads>(launch, call, grid, suits_vectors(checked));
     if (parts > 1) {
       launch.share_like_allowed<combine_parts<T>>();
-      launch.overlapping<combine_parts<T>>(static_cast<unsigned>(rows),
-                                           dim3(32, combine_warps(parts)), 0, call);
+      const unsigned warps = combine_warps(parts);
+      launch.overlapping<combine_parts<T>>(static_cast<unsigned>(rows), dim3(32, warps),
+                                           combine_shared(warps), call);
     }
   });
 }

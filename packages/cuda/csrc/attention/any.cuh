@@ -35,7 +35,8 @@ __global__ void __launch_bounds__(kTile) attend_any(const __grid_constant__ Atte
   let_next_kernel_start();
   wait_for_previous_kernel();
 
-  const Work work = work_of(call, blockIdx.x, length_of(call, blockIdx.x));
+  Work work(call, blockIdx.x);
+  work.set_length(call, work.said_length(call));
   const int first = work.kv_head * call.group_heads + work.head_group * kHeads;
   const int count = min(kHeads, call.group_heads - work.head_group * kHeads);
   const T* const query =
@@ -159,7 +160,7 @@ __global__ void __launch_bounds__(kTile) attend_any(const __grid_constant__ Atte
         PutFloats sum;
 #pragma unroll
         for (int e = 0; e < kPutElements; ++e) sum[e] = sums[h * size + d + e];
-        put<T>(call, work, first + h, d, sum, maximum[h], total[h]);
+        put<T>(call, work, first + h, static_cast<int>(d), sum, maximum[h], total[h]);
       }
   }
 }

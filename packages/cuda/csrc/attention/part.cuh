@@ -44,38 +44,42 @@ struct AttentionKernel : PagedAttentionCall {
   float* totals;  // [sequences, heads, parts], sum of weights
 };
 
-/// What a block works on.
+/// What a block works on. Blocks are fewer than 2^31, so that 32 bits do for their division: code
+/// that runs once is as slow as it is long.
 struct Work {
-  int64_t sequence;
+  unsigned sequence;
   int kv_head, head_group, part;
   int length;      // tokens of the sequence
   int begin, end;  // tokens of the part
   bool valid;      // whether the length is one
+
+  __device__ Work(const AttentionKernel& call, unsigned block) {
+    const auto take = [&block](auto count) {
+      const unsigned index = block % static_cast<unsigned>(count);
+      block /= static_cast<unsigned>(count);
+      return static_cast<int>(index);
+    };
+    head_group = take(call.head_groups);
+    kv_head = take(call.layout.heads);
+    part = take(call.parts);
+    sequence = block;
+  }
+
+  /// How long the sequence is said to be, which decides where parts begin. Values that other
+  /// kernels may still write are read past the L1 cache, which would keep the old ones.
+  __device__ int said_length(const AttentionKernel& call) const {
+    return __ldcg(call.seq_lens + sequence);
+  }
+  __device__ void set_length(const AttentionKernel& call, int said) {
+    valid = said >= 0 && said <= call.longest;
+    length = valid ? said : 0;
+    const unsigned all = static_cast<unsigned>(length), parts = static_cast<unsigned>(call.parts);
+    const unsigned each = ((all + parts - 1) / parts + kPartStep - 1) / kPartStep * kPartStep;
+    const uint64_t first = uint64_t{each} * static_cast<unsigned>(part);
+    begin = static_cast<int>(min(first, uint64_t{all}));
+    end = static_cast<int>(min(first + each, uint64_t{all}));
+  }
 };
-
-/// The work of a block whose sequence has `length` tokens.
-__device__ inline Work work_of(const AttentionKernel& call, int64_t block, int length) {
-  Work work;
-  work.head_group = static_cast<int>(block % call.head_groups);
-  block /= call.head_groups;
-  work.kv_head = static_cast<int>(block % call.layout.heads);
-  block /= call.layout.heads;
-  work.part = static_cast<int>(block % call.parts);
-  work.sequence = block / call.parts;
-  work.valid = length >= 0 && length <= call.longest;
-  work.length = work.valid ? length : 0;
-  const int64_t each = ceil_div(ceil_div(work.length, call.parts), kPartStep) * kPartStep;
-  const int64_t begin = work.part * each;
-  work.begin = static_cast<int>(min(begin, int64_t{work.length}));
-  work.end = static_cast<int>(min(begin + each, int64_t{work.length}));
-  return work;
-}
-
-/// The length of a block's sequence. Values that other kernels may still write are read past the L1
-/// cache, which would keep the old ones.
-__device__ inline int length_of(const AttentionKernel& call, int64_t block) {
-  return __ldcg(call.seq_lens + block / (call.head_groups * call.layout.heads * call.parts));
-}
 
 /// Where a token's key and value are: its place in a block, and which block that is.
 struct Slot {
@@ -94,6 +98,7 @@ __device__ inline bool exists(const AttentionKernel& call, int block) {
 /// The keys that one head sees.
 class Sight {
  public:
+  Sight() = default;
   __device__ Sight(const AttentionKernel& call, const Work& work, int head)
       : sparse_(&call.sparse) {
     const HeadSparsity& sparse = *sparse_;
@@ -114,7 +119,7 @@ class Sight {
   }
 
  private:
-  const HeadSparsity* sparse_;
+  const HeadSparsity* sparse_ = nullptr;
   uint64_t offset_ = 0;
   int64_t first_local_ = 0;
 };
@@ -144,14 +149,15 @@ using PutFloats = Floats<kPutElements>;
 
 /// Writes elements `d` … of a head's result, sums / total.
 template <typename T>
-__device__ inline void put_result(const AttentionKernel& call, int64_t sequence, int64_t head,
-                                  int64_t d, const PutFloats& sums, float total) {
+__device__ inline void put_result(const AttentionKernel& call, unsigned sequence, int head, int d,
+                                  const PutFloats& sums, float total) {
   T* const out =
       static_cast<T*>(call.out) + sequence * call.out_stride + head * call.layout.head_size + d;
+  // Some weight is 1, where there are any: the quotient is a number of float32.
+  const float factor = total == 0.0f ? 0.0f : 1.0f / total;
   alignas(sizeof(T) * kPutElements) T results[kPutElements];
 #pragma unroll
-  for (int e = 0; e < kPutElements; ++e)
-    results[e] = from_float<T>(total == 0.0f ? 0.0f : sums[e] / total);
+  for (int e = 0; e < kPutElements; ++e) results[e] = from_float<T>(sums[e] * factor);
   using Whole = std::conditional_t<sizeof(T) == 4, uint4, uint2>;
   if (call.aligned) {
     *reinterpret_cast<Whole*>(out) = *reinterpret_cast<const Whole*>(results);
@@ -163,7 +169,7 @@ __device__ inline void put_result(const AttentionKernel& call, int64_t sequence,
 
 /// Writes elements `d` … of a head's weighted values: the result itself, or that of a part.
 template <typename T>
-__device__ inline void put(const AttentionKernel& call, const Work& work, int64_t head, int64_t d,
+__device__ inline void put(const AttentionKernel& call, const Work& work, int head, int d,
                            const PutFloats& sums, float maximum, float total) {
   if (call.parts == 1) return put_result<T>(call, work.sequence, head, d, sums, total);
   const int64_t part = (work.sequence * call.heads + head) * call.parts + work.part;

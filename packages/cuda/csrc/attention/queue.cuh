@@ -58,7 +58,7 @@ class CopyQueue {
   static constexpr int kBlocksPerMultiprocessor = 3;
   static constexpr int kBytes = kChunk * kSize * 2;  // a chunk of keys, or of values
   static constexpr int kShared = kWarps * kStages * 2 * kBytes;
-  static constexpr bool kEarly = false;
+  static constexpr bool kEarly = false;  // copies cannot be got ready before they are started
 
   __device__ CopyQueue(const ChunkSource<T>& source, unsigned char* memory, int warp, int lane)
       : source_(source),
@@ -105,13 +105,6 @@ class CopyQueue {
     next_keys_ = find(lane_ % 16 / 8);
     next_values_ = find(lane_ % 2);
   }
-
-  /// The first copies are started at once.
-  __device__ void prepare(int stage) {
-    fetch_keys(stage);
-    fetch_values(stage);
-  }
-  __device__ void send(int) {}
 
   __device__ void fetch_keys(int stage) {
     const bool there = present(next_keys_);
@@ -195,7 +188,7 @@ class BulkQueue {
   static constexpr int kWarps = kSize <= 128 ? 4 : 2;
   static constexpr int kStages = (kSize <= 64 ? 2 : 1) * (kBlocks == 2 ? 3 : 2);
   static constexpr int kBlocksPerMultiprocessor = kBlocks;
-  static constexpr bool kEarly = true;
+  static constexpr bool kEarly = true;  // copies can be got ready before they are started
   static constexpr int kBytes = kChunk * kSize * 2;  // room for a chunk of keys, or of values
   static constexpr int kBarriers = kWarps * kStages * 2 * 8;
   static constexpr int kShared = kWarps * kStages * 2 * kBytes + kBarriers;
@@ -208,7 +201,9 @@ class BulkQueue {
         barriers_(shared_address(memory) +
                   static_cast<uint32_t>(kWarps * kStages * 2 * kBytes + warp * kStages * 2 * 8)) {
     // Behind smaller heads: what is multiplied by no query must be numbers.
+#pragma unroll 1
     for (int stage = 0; stage < kStages; ++stage)
+#pragma unroll 1
       for (uint32_t at = bytes_ + lane * 16; at < kBytes; at += 32 * 16)
         *reinterpret_cast<uint4*>(memory + warp * kStages * 2 * kBytes + stage * 2 * kBytes + at) =
             uint4{0, 0, 0, 0};

@@ -33,7 +33,8 @@ __device__ inline uint32_t transpose(uint32_t m) {
   return transposed;
 }
 
-template <typename T, int kSize, template <typename, int> typename Queue>
+/// kSparse: some head does not see all keys.
+template <typename T, int kSize, template <typename, int> typename Queue, bool kSparse>
 __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
                                   Queue<T, kSize>::kBlocksPerMultiprocessor)
     attend_tensor_cores(const __grid_constant__ AttentionKernel call) {
@@ -44,10 +45,12 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
   extern __shared__ __align__(128) unsigned char queues[];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
   // Everything up to the first copies is got ready while the kernel before this one ends, by what
-  // lengths and blocks are now. Whether that kernel changed them is seen after the copies have been
-  // started.
-  const int length_before = length_of(call, blockIdx.x);
-  Work work = work_of(call, blockIdx.x, length_before);
+  // lengths and blocks are now. Whether that kernel changed them is seen when the copies have been
+  // started. With sparsity the first chunks may lie behind the blocks that are known by then.
+  constexpr bool kEarly = Q::kEarly && !kSparse;
+  Work work(call, blockIdx.x);
+  const int length_before = work.said_length(call);
+  work.set_length(call, length_before);
   ChunkSource<T> source(call, work);
   Q queue(source, queues, warp, lane);
   int first_chunk = work.begin / kChunk + warp;
@@ -61,15 +64,15 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
   const int count = min(kHeadsOfBlock, call.group_heads - work.head_group * kHeadsOfBlock);
   const int heads[2] = {first_head + min(2 * column, count - 1),
                         first_head + min(2 * column + 1, count - 1)};
-  Sight sights[2] = {Sight(call, work, heads[0]), Sight(call, work, heads[1])};
+  Sight sights[2];
   const auto sees = [&](int chunk, int t, int head) {  // row t of the chunk
     const int token = chunk * kChunk + t;
-    return token < work.length && sights[head].sees(token);
+    return token < work.length && (!kSparse || sights[head].sees(token));
   };
 
   // The chunks of this warp: every kWarps-th one that any of the heads sees.
   const auto visible_from = [&](int chunk) {
-    if (call.sparse.stride != 0)
+    if constexpr (kSparse)
       while (chunk < source.last_chunk &&
              !__any_sync(~0u, sees(chunk, row, 0) || sees(chunk, row, 1) ||
                                   sees(chunk, row + 8, 0) || sees(chunk, row + 8, 1)))
@@ -77,65 +80,68 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
     return chunk;
   };
   int chunk, next;  // `next`: to be fetched
+  const auto begin = [&](int blocks) {
+    queue.begin(first_chunk, blocks);
+    chunk = next = visible_from(first_chunk);
+    queue.look_up(next);
+  };
   const auto advance = [&] {
     next = visible_from(next + Q::kWarps);
     queue.look_up(next);
   };
-  const auto prepare = [&](int blocks) {
-    queue.begin(first_chunk, blocks);
-    chunk = next = visible_from(first_chunk);
-    queue.look_up(next);
+  if constexpr (kEarly) {
+    begin(blocks_before);
 #pragma unroll
     for (int stage = 0; stage < Q::kStages; ++stage) {
       queue.prepare(stage);
       advance();
     }
-  };
-  // With sparsity first chunks may be far behind what blocks_before has.
-  const bool early = Q::kEarly && call.sparse.stride == 0;
-  if (early) prepare(blocks_before);
+  }
   const T* const query = static_cast<const T*>(call.query) + work.sequence * call.query_stride +
                          static_cast<int64_t>(first_head + row) * size + 2 * column;
-  if (row < count && column == 0) fetch_line(query);
   wait_for_previous_kernel();
 
-  const int length_now = length_of(call, blockIdx.x);
+  const int length_now = work.said_length(call);
   const int blocks_now = Q::block_of(source, first_chunk, lane);
-  if (early) queue.send(0);
+  if constexpr (kEarly) queue.send(0);
   // Behind the first copies, but before the others: answers come in the order of questions.
-  uint32_t queries[kSteps][2];  // Q^T: this lane's head is `row`
+  uint32_t queries[kSteps][2] = {};  // Q^T: this lane's head is `row`
+  const auto read_query = [&](const auto& read) {
 #pragma unroll
-  for (int i = 0; i < kSteps; ++i)
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const T* const from = query + i * 16 + half * 8;
-      if (row >= count || i * 16 + half * 8 >= size)
-        queries[i][half] = 0;
-      else if (call.aligned)
-        queries[i][half] = *reinterpret_cast<const uint32_t*>(from);
-      else
-        queries[i][half] = pair(from[0], from[1]);
-    }
-  const auto send_from = [&](int first) {
-#pragma unroll
-    for (int stage = 0; stage < Q::kStages; ++stage)
-      if (stage >= first) queue.send(stage);
+    for (int i = 0; i < 2 * kSteps; ++i)
+      if (row < count && i * 8 < size) queries[i / 2][i % 2] = read(query + i * 8);
   };
-  if (early) send_from(1);
-  if (!early || __any_sync(~0u, length_now != length_before || blocks_now != blocks_before)) {
-    if (early) {  // what has been fetched is of no use
+  if (call.aligned)
+    read_query([](const T* from) { return *reinterpret_cast<const uint32_t*>(from); });
+  else
+    read_query([](const T* from) { return pair(from[0], from[1]); });
+  bool again = true;
+  if constexpr (kEarly) {
+#pragma unroll
+    for (int stage = 1; stage < Q::kStages; ++stage) queue.send(stage);
+    again = __any_sync(~0u, length_now != length_before || blocks_now != blocks_before);
+    if (again) {  // what has been fetched is of no use
+#pragma unroll 1
       for (int stage = 0; stage < Q::kStages; ++stage) {
         queue.wait_for_keys(stage);
         queue.wait_for_values(stage);
       }
       queue.next_round();
     }
-    work = work_of(call, blockIdx.x, length_now);
+  }
+  if (again) {
+    work.set_length(call, length_now);
     source.set(work);
     first_chunk = work.begin / kChunk + warp;
-    for (int h = 0; h < 2; ++h) sights[h] = Sight(call, work, heads[h]);
-    prepare(Q::block_of(source, first_chunk, lane));
-    send_from(0);
+    if constexpr (kSparse)
+      for (int h = 0; h < 2; ++h) sights[h] = Sight(call, work, heads[h]);
+    begin(Q::block_of(source, first_chunk, lane));
+#pragma unroll 1
+    for (int stage = 0; stage < Q::kStages; ++stage) {
+      queue.fetch_keys(stage);
+      queue.fetch_values(stage);
+      advance();
+    }
   }
   const int length = work.length, last_chunk = source.last_chunk;
   const Bias biases[2] = {Bias(call, work, heads[0]), Bias(call, work, heads[1])};
@@ -250,6 +256,7 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
   }
   __syncthreads();
   // A thread puts kPutElements of a head together.
+#pragma unroll 1
   for (int i = threadIdx.x * kPutElements; i < count * size; i += 32 * Q::kWarps * kPutElements) {
     const int head = i / size, d = i % size;
     float most = -INFINITY, all = 0.0f;

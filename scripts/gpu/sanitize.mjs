@@ -8,6 +8,11 @@ import { join } from 'node:path'
 
 /** The slowest first. */
 const TOOLS = ['initcheck', 'racecheck', 'memcheck', 'synccheck']
+/**
+ * Barriers in shared memory (mbarrier) of a block that the sanitizer has room for: attention's have 48 at most. Left to itself it counts
+ * the places in the code that make some, and ends a kernel that has more as failed.
+ */
+const BARRIERS = 64
 /** What the sanitizer answers for errors that it found; the command answers 1 for its own. */
 const FOUND = 86
 
@@ -106,6 +111,7 @@ async function underTool(tool, op, program, command, folder, env) {
   const report = join(mkdtempSync(join(tmpdir(), 'vllm-ops-sanitize-')), 'report.json')
   const options = [
     ...['--tool', tool, '--target-processes', 'all', '--kernel-name', 'kns=vllm_ops'],
+    ...['--num-cuda-barriers', `${BARRIERS}`],
     ...['--error-exitcode', `${FOUND}`, '--print-limit', '50', '--log-file', log],
   ]
   const began = performance.now()

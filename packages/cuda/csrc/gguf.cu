@@ -213,18 +213,13 @@ template <typename T, typename B>
 __global__ void __launch_bounds__(kThreads)
     unpack_blocks(T* __restrict__ out,                 // [count, elements of a block]
                   const uint8_t* __restrict__ blocks,  // [count, bytes of a block]
-                  int64_t count, bool once, unsigned first_blocks) {  // that run at once
-  constexpr int kRuns = B::kElements / kRun;                          // of a block
-  constexpr int kTile = kThreadRuns * kThreads / kRuns;               // blocks
+                  int64_t count, bool once) {
+  constexpr int kRuns = B::kElements / kRun;             // of a block
+  constexpr int kTile = kThreadRuns * kThreads / kRuns;  // blocks
   constexpr int kTileBytes = kTile * B::kBytes, kN = kVectorSize<T>;
   static_assert(kTileBytes % kVectorBytes == 0);
   __shared__ __align__(16) uint8_t tile[kTileBytes];
   let_next_kernel_start();
-  if (is_first_block(first_blocks)) {
-    const int64_t begin = blockIdx.x * int64_t{kTileBytes}, end = count * B::kBytes;
-    for (int at = threadIdx.x * kLineBytes; at < kTileBytes; at += kThreads * kLineBytes)
-      if (begin + at < end) fetch_line(blocks + begin + at);
-  }
   wait_for_previous_kernel();
   for (int64_t first = blockIdx.x * int64_t{kTile}; first < count;
        first += gridDim.x * int64_t{kTile}) {
@@ -254,7 +249,8 @@ __global__ void __launch_bounds__(kThreads)
         tile[i] = from[i];
     }
     __syncthreads();
-#pragma unroll
+    // Not all at once: K blocks' code would take a quarter longer to come than blocks to be read.
+#pragma unroll 4
     for (int r = 0; r < kThreadRuns; ++r) {
       const int run = r * kThreads + threadIdx.x, block = run / kRuns;
       if (block >= there) break;
@@ -292,8 +288,7 @@ __global__ void __launch_bounds__(256)
 }
 
 template <typename T, GgmlType... Types>
-void unpack(const DeviceCheck& check, const Launch& launch, T* out, const uint8_t* blocks,
-            GgmlType type, int64_t count) {
+void unpack(const Launch& launch, T* out, const uint8_t* blocks, GgmlType type, int64_t count) {
   const auto convert = [&](auto kernel) {
     const Tiles t = tiles(1, count);
     launch(kernel, t.grid, t.block, out, blocks, count);
@@ -315,8 +310,7 @@ void unpack(const DeviceCheck& check, const Launch& launch, T* out, const uint8_
         const int64_t tiles = ceil_div(threads, int64_t{kThreadRuns} * kThreads);
         launch.overlapping<unpack_blocks<T, B>>(
             static_cast<unsigned>(std::min(tiles, kMostBlocks)), kThreads, 0, out, blocks, count,
-            threads * kRun * static_cast<int64_t>(sizeof(T)) >= kStoredOnceBytes,
-            first_blocks(check, check.device(), kThreads, false));
+            threads * kRun * static_cast<int64_t>(sizeof(T)) >= kStoredOnceBytes);
       };
       (unpack_if(std::integral_constant<GgmlType, Types>{}), ...);
   }
@@ -336,7 +330,7 @@ torch::stable::Tensor ggml_dequantize(const torch::stable::Tensor& W, int64_t ty
   dispatch_floating(checked.dtype, [&]<typename T>() {
     using enum GgmlType;
     unpack<T, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K>(
-        check, launch, o.as<T>(), checked.blocks.as<uint8_t>(), checked.block.type,
+        launch, o.as<T>(), checked.blocks.as<uint8_t>(), checked.block.type,
         m * checked.row_blocks);
   });
   return out;

@@ -42,12 +42,13 @@ __global__ void __launch_bounds__(32 * kMostCombineWarps)
   const float* const sums = call.sums + static_cast<int64_t>(pair) * parts * size;
   wait_for_previous_kernel();
 
+  const bool near = lane < parts;
 #pragma unroll 1
   for (int first = 0; first < size; first += kCombineElements) {
     const int d = first + lane * kPutElements;
     const bool inside = d < size;
     // Every warp for itself, in the same order: none has to wait for another's maximum or total.
-    float maximum = -INFINITY, total = 0.0f;
+    float maximum = near ? maxima[lane] : -INFINITY, total = near ? totals[lane] : 0.0f;
     PutFloats sum{};
 #pragma unroll 1
     for (int i = 0; i < parts; i += warps * kCombineAhead) {
@@ -60,17 +61,20 @@ __global__ void __launch_bounds__(32 * kMostCombineWarps)
         values[k] = load<kPutElements>(sums + static_cast<int64_t>(p) * size + (inside ? d : 0));
       }
       if (i == 0) {
+        const float near_maximum = maximum;
 #pragma unroll 1
-        for (int p = lane; p < parts; p += 32) maximum = fmaxf(maximum, maxima[p]);
+        for (int p = lane + 32; p < parts; p += 32) maximum = fmaxf(maximum, maxima[p]);
 #pragma unroll
         for (int step = 16; step > 0; step /= 2)
           maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, step));
+        // NaN stays: it marks what could not be computed, though there may be no maximum.
+        const auto weigh = [&](float part_maximum, float part) {
+          return part != part ? part : rescale(part_maximum, maximum) * part;
+        };
+        total = weigh(near_maximum, total);
 #pragma unroll 1
-        for (int p = lane; p < parts; p += 32) {
-          // NaN stays: it marks what could not be computed, though there may be no maximum.
-          const float part = totals[p];
-          total += part != part ? part : rescale(maxima[p], maximum) * part;
-        }
+        for (int p = lane + 32; p < parts; p += 32) total += weigh(maxima[p], totals[p]);
+#pragma unroll
         for (int step = 16; step > 0; step /= 2) total += __shfl_xor_sync(~0u, total, step);
       }
 #pragma unroll

@@ -101,10 +101,10 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
                          static_cast<int64_t>(first_head + row) * size + 2 * column;
   wait_for_previous_kernel();
 
-  const int length_now = work.said_length(call);
-  const int blocks_now = Q::block_of(source, first_chunk, lane);
   if constexpr (kEarly) queue.send(0);
   // Behind the first copies, but before the others: answers come in the order of questions.
+  const int length_now = work.said_length(call);
+  const int blocks_now = Q::block_of(source, first_chunk, lane);
   uint32_t queries[kSteps][2] = {};  // Q^T: this lane's head is `row`
   const auto read_query = [&](const auto& read) {
 #pragma unroll
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
 #pragma unroll
     for (int stage = 1; stage < Q::kStages; ++stage) queue.send(stage);
     again = __any_sync(~0u, length_now != length_before || blocks_now != blocks_before);
-    if (again) {  // what has been fetched is of no use
+    if (again) [[unlikely]] {  // what has been fetched is of no use
 #pragma unroll 1
       for (int stage = 0; stage < Q::kStages; ++stage) {
         queue.wait_for_keys(stage);

@@ -10,6 +10,7 @@ import { greedy } from './greedy'
 import { guards } from './guards'
 import { leak } from './leak'
 import { opcheck } from './opcheck'
+import { overlap } from './overlap'
 import { pressure } from './pressure'
 import { profiler } from './profiler'
 import { sizes } from './sizes'
@@ -29,6 +30,7 @@ export const checks: readonly Check[] = [
   guards,
   leak,
   opcheck,
+  overlap,
   pressure,
   profiler,
   sizes,

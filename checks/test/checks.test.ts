@@ -22,6 +22,7 @@ describe('npm run check', () => {
     ['envs', '--workers', '4', '--cycles', '3'],
     ['guards', '--ops', 'rms_norm', '--dtypes', 'bfloat16', '--placements', 'atStart,atEnd'],
     ['leak', '--count', '20000'],
+    ['overlap', '--device', 'cpu', '--count', '6'],
     ['pressure', '--percent', '10'],
     ['sizes', '--device', 'cpu'],
     ['terminate', '--count', '28'],

@@ -24,12 +24,28 @@ interface Shape {
   readonly headSize: number
   readonly blockSize: number
   readonly sparse?: boolean
+  /** paged_attention_v2, with working memory of its own. */
+  readonly v2?: boolean
 }
 
-/** Each takes another way through the kernels: parts or none, blocks copied whole or by pieces, heads narrower than the kernel's, sparsity. */
+/**
+ * Each takes another way through the kernels: parts or none, blocks copied whole or by pieces, heads that fill a kernel's or do not,
+ * sparsity.
+ */
 const shapes: Readonly<Record<string, Shape>> = {
   'many sequences': { sequences: 64, tokens: 512, heads: 32, kvHeads: 8, headSize: 128, blockSize: 16 },
   'a sequence in parts': { sequences: 2, tokens: 4096, heads: 32, kvHeads: 8, headSize: 128, blockSize: 16 },
+  'v2 in parts': {
+    sequences: 2,
+    tokens: 4096,
+    heads: 32,
+    kvHeads: 8,
+    headSize: 128,
+    blockSize: 16,
+    v2: true,
+  },
+  'small heads': { sequences: 4, tokens: 2048, heads: 8, kvHeads: 8, headSize: 64, blockSize: 16 },
+  'large heads': { sequences: 4, tokens: 2048, heads: 8, kvHeads: 2, headSize: 256, blockSize: 16 },
   'narrow heads': { sequences: 8, tokens: 300, heads: 12, kvHeads: 12, headSize: 80, blockSize: 16 },
   'blocks of 32': { sequences: 8, tokens: 1024, heads: 16, kvHeads: 1, headSize: 64, blockSize: 32 },
   sparsity: {
@@ -44,6 +60,8 @@ const shapes: Readonly<Record<string, Shape>> = {
 }
 
 const STATES = 6
+/** Tokens for which v2's working memory has a partition. */
+const PARTITION = 512
 /** What a GPU finds out about for itself; on the CPU these are errors. */
 const WRONG_NUMBERS = [-1, 2 ** 31 - 1, -(2 ** 31)]
 
@@ -70,7 +88,7 @@ function randomState({ sequences, tokens, blockSize }: Shape, device: string, wr
 /** Lengths and blocks that the kernel before writes, while attention on them has been started. */
 function attentionAfterItsLengths(shape: Shape): Trial {
   return (device, count) => {
-    const { sequences, tokens, heads, kvHeads, headSize, blockSize, sparse = false } = shape
+    const { sequences, tokens, heads, kvHeads, headSize, blockSize, sparse = false, v2 = false } = shape
     const width = Math.ceil(tokens / blockSize)
     const on = { dtype: 'bfloat16', device } as const
     const query = randn([sequences, heads, headSize], on)
@@ -83,9 +101,9 @@ function attentionAfterItsLengths(shape: Shape): Trial {
     const slots = arange(0, sequences, { dtype: 'int64', device })
     const write = (state: State) =>
       ops.reshape_and_cache_flash(state.tables, state.lengths, tables, lengths, slots, 'auto')
-    const attend = () =>
-      ops.paged_attention_v1(
-        out,
+    const partitions = Math.ceil(tokens / PARTITION)
+    const attend = () => {
+      const rest = [
         query,
         keys,
         values,
@@ -99,7 +117,14 @@ function attentionAfterItsLengths(shape: Shape): Trial {
         'auto',
         1,
         ...((sparse ? [0, 1, 4, 64, 0] : [0, 0, 0, 64, 0]) as [number, number, number, number, number]),
-      )
+      ] as const
+      if (!v2) return ops.paged_attention_v1(out, ...rest)
+      const [sums, maxima] = [1, 2].map(() => empty([sequences, heads, partitions], { device })) as [
+        Tensor,
+        Tensor,
+      ]
+      ops.paged_attention_v2(out, sums, maxima, empty([sequences, heads, partitions, headSize], on), ...rest)
+    }
     // Keeps the device busy while the writer and attention are started behind it.
     const rows = device.startsWith('cpu') ? 4 : 4096
     const busy: [Tensor, Tensor] = [empty([rows, 4096], on), randn([rows, 8192], on)]

@@ -115,8 +115,8 @@ struct Driver {
   }
 };
 
-/// Makes a device the current one for as long as it lives. The runtime's own functions and not
-/// libtorch's guard, which allocates: the kernels are those of the runtime that is linked here.
+/// Makes a device the current one for as long as it lives, for the runtime that is linked here,
+/// whose kernels are launched. Not libtorch's guard, which allocates.
 class DeviceGuard {
  public:
   DeviceGuard(const Check& check, int32_t device) {
@@ -172,9 +172,9 @@ class Launch {
   }
 
   /// Launches a kernel, with `shared` bytes of dynamic shared memory, that calls
-  /// wait_for_previous_kernel() before it reads or writes what others use: it may start while the
-  /// kernel before it on the stream ends, if that has called let_next_kernel_start() or its last
-  /// blocks are done. On devices without such launches it waits. More than 48 KiB have to be
+  /// wait_for_previous_kernel() before it writes, or relies on, what others use: it may start while
+  /// the kernel before it on the stream ends, if that has called let_next_kernel_start() or its
+  /// last blocks are done. On devices without such launches it waits. More than 48 KiB have to be
   /// allowed first (allow_shared).
   template <auto Kernel, typename... Arguments>
   void overlapping(dim3 grid, dim3 block, std::size_t shared, Arguments&&... arguments) const {
@@ -202,7 +202,7 @@ class Launch {
   /// which alone has wait_for_previous_kernel and bulk copies. Asked once for each device.
   template <auto Kernel>
   bool has_hopper_code() const {
-    static std::array<signed char, kDevices> known{};  // 1: yes, -1: no
+    static std::array<signed char, kDevices> known{};  // 1: yes, -1: no; a race finds the same
     signed char& answer = known[check_.device() % kDevices];
     if (answer == 0) {
       cudaFuncAttributes attributes{};
@@ -324,22 +324,22 @@ inline int multiprocessors(const Check& check, int32_t device) {
 /// before theirs ends: those that a device runs at once at most. Measured on an H200, calls of 16
 /// tokens take a tenth to a fifth less, but with results that are not read soon (`once`,
 /// kStoredOnceBytes), whose writing is under way then, calls take longer: 0.
-inline unsigned first_blocks(const Check& check, int32_t device, int threads, bool once) {
+inline unsigned count_early_blocks(const Check& check, int32_t device, int threads, bool once) {
   constexpr int kThreads = 2048;  // of a multiprocessor
   return once ? 0 : static_cast<unsigned>(multiprocessors(check, device) * (kThreads / threads));
 }
 
 /// In a kernel launched by Launch::overlapping: waits until the kernel before it on the stream has
-/// ended and what it wrote can be read. What doesn't change memory, such as fetching into a cache,
-/// may go before.
+/// ended and what it wrote can be read. Before that it may fetch into a cache, and read what it
+/// reads again after it (load_current).
 __device__ inline void wait_for_previous_kernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
-/// Lets the next kernel on the stream start, if Launch::overlapping launches it, as soon as every
-/// block has called this or ended.
+/// Lets the next kernel on the stream start, if Launch::overlapping launches it, as soon as a
+/// thread of every block has called this, or the block has ended.
 __device__ inline void let_next_kernel_start() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -355,15 +355,23 @@ __device__ inline void fetch_line(const void* address) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
+/// Reads a number that another kernel may be writing: each time that this is called, and past the
+/// L1 cache, which would keep the old one.
+__device__ inline int32_t load_current(const int32_t* from) {
+  int32_t number;
+  asm volatile("ld.global.cg.s32 %0, [%1];" : "=r"(number) : "l"(from));
+  return number;
+}
+
 /// Fetches the line at an address if it is the line's first: of threads that read side by side, one
 /// in eight.
 __device__ inline void fetch_line_at_begin(const void* address) {
   if (reinterpret_cast<uintptr_t>(address) % kLineBytes == 0) fetch_line(address);
 }
 
-/// Whether this is one of the first `count` blocks of the grid.
-__device__ inline bool is_first_block(unsigned count) {
-  return blockIdx.y * static_cast<uint64_t>(gridDim.x) + blockIdx.x < count;
+/// Whether this is one of the first `early_blocks` of the grid.
+__device__ inline bool is_early_block(unsigned early_blocks) {
+  return blockIdx.y * static_cast<uint64_t>(gridDim.x) + blockIdx.x < early_blocks;
 }
 
 /// Calls `body.template operator()<T>()` with CUDA's type of a dtype that our kernels compute in:
@@ -485,10 +493,12 @@ __device__ inline Vector<T, N> load(const T* from) {
 template <int N, typename T>
 __device__ inline Vector<T, N> load_once(const T* from) {
   Vector<T, N> vector;
-  if constexpr (N == 1)
+  if constexpr (N == 1) {
     vector.values[0] = __ldcs(from);
-  else
+  } else {
+    static_assert(sizeof(vector) == kVectorBytes);
     *reinterpret_cast<uint4*>(vector.values) = __ldcs(reinterpret_cast<const uint4*>(from));
+  }
   return vector;
 }
 
@@ -516,6 +526,7 @@ __device__ inline void store(T* to, const Vector<T, N>& vector) {
   if constexpr (N == 1) {
     *to = vector.values[0];
   } else {
+    static_assert(sizeof(vector) == kVectorBytes);
     uint4 bits;
     memcpy(&bits, vector.values, sizeof(bits));
     if constexpr (kOnce)

@@ -98,13 +98,13 @@ __global__ void __launch_bounds__(kThreads)
     activation_kernel(T* out,          // [rows, width], rows out_stride apart; may be input itself
                       const T* input,  // [rows, width or 2 * width], rows input_stride apart
                       int rows, int64_t width, int64_t out_stride, int64_t input_stride,
-                      unsigned first_blocks) {  // that run at once
+                      unsigned early_blocks) {  // that fetch what they read ahead
   let_next_kernel_start();
   const int row = static_cast<int>(blockIdx.y * blockDim.y + threadIdx.y);
   const int64_t first = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * N;
   if (row >= rows || first >= width) return;
   const T* const from = input + row * input_stride + first;
-  if (is_first_block(first_blocks)) {
+  if (is_early_block(early_blocks)) {
     fetch_line_at_begin(from);
     if constexpr (kGated) fetch_line_at_begin(from + width);
   }
@@ -143,7 +143,7 @@ void run(const DeviceCheck& check, const ActivationCall& call) {
         launch.overlapping<activation_kernel<Act, kGated, T, N, kOnce>>(
             t.grid, t.block, 0, out.as<T>() + row * out_stride, in.as<T>() + row * in_stride,
             static_cast<int>(part), width, out_stride, in_stride,
-            first_blocks(check, check.device(), kThreads, kOnce));
+            count_early_blocks(check, check.device(), kThreads, kOnce));
       }
     };
     if (!vectors)

@@ -2,11 +2,11 @@
 //
 // paged_attention_v1 and v2: out = softmax(scale q k^T + bias) v for one query token per sequence
 // over a paged cache (Kwon et al., 2023), with ALiBi (Press et al., 2021) and block sparsity. Both
-// ops run the same kernels: attend_tensor_cores for 16-bit elements in aligned blocks of 8 or more
-// tokens, attend_any for everything else. Few sequences are cut into parts, so that every
-// multiprocessor has work, and combine_parts puts those together; the parts' results are float32,
-// in v2 in the caller's memory if that has room, else in memory of torch's allocator. float32
-// inside, one rounding at the end.
+// ops run the same kernels: attend_tensor_cores for 16-bit elements in heads of up to 256 and
+// aligned blocks of multiples of 8 tokens, attend_any for everything else. Few sequences are cut
+// into parts, so that every multiprocessor has work, and combine_parts puts those together; the
+// parts' results are float32, in v2 in the caller's memory if that has room, else in memory of
+// torch's allocator. float32 inside, rounded at the end.
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <vllm_ops/kernel.h>
@@ -30,6 +30,8 @@ constexpr int64_t kLeastPartTokens = 64;
 constexpr int64_t kAnyBlocks = 8;
 /// Query heads that attend_any works on together.
 constexpr int kAnyHeads = 4;
+/// Tokens of a sequence at most: indices of those that kernels look at behind it have 31 bits.
+constexpr int64_t kMostTokens = std::numeric_limits<int32_t>::max() - 4096;
 
 HeadSparsity reduced(const BlockSparsity& sparsity, int64_t heads, int64_t kv_heads) {
   if (sparsity.vert_stride <= 1) return {};
@@ -144,7 +146,7 @@ void launch_tensor_cores(const Launch& launch, const AttentionKernel& call, unsi
     launch_queue<T, kSize, CopyQueue, false>(launch, call, blocks);
   else if (sparse)
     launch_queue<T, kSize, WideQueue, true>(launch, call, blocks);
-  else if (blocks <= call.first_blocks)
+  else if (blocks <= call.at_once)
     launch_queue<T, kSize, DeepQueue, false>(launch, call, blocks);
   else
     launch_queue<T, kSize, WideQueue, false>(launch, call, blocks);
@@ -172,6 +174,7 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   AttentionKernel call{};
   static_cast<PagedAttentionCall&>(call) = checked.call;
+  call.longest = std::min(call.longest, kMostTokens);
   call.sparse = reduced(call.sparsity, heads, layout.heads);
   call.block_size = static_cast<uint32_t>(std::clamp<int64_t>(layout.block_size, 1, kMost));
   call.group_heads = static_cast<int>(heads / layout.heads);
@@ -183,7 +186,8 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
   call.head_groups = static_cast<int>(ceil_div(call.group_heads, together));
 
   const Launch launch(check);
-  // A block for each part, as many as run at once.
+  // A block for each part, as many as surely run at once: a multiprocessor has room for one more of
+  // WideQueue's.
   const int64_t units = call.sequences * layout.heads * call.head_groups;
   const bool bulk = tensor_cores && suits_bulk_copies(launch, layout);
   const int64_t at_once =
@@ -208,7 +212,7 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
   }
   call.parts = static_cast<int>(parts);
   call.aligned = suits_whole_access(checked);
-  call.first_blocks = static_cast<unsigned>(at_once);
+  call.at_once = static_cast<unsigned>(at_once);
 
   const int64_t blocks = units * parts;
   if (blocks > kMost)
@@ -229,6 +233,7 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
     else if (!tensor_cores)
       launch_any<T, kAnyHeads>(launch, call, grid, suits_vectors(checked));
     if (parts > 1) {
+      // Beside attend_any, which reads by the L1 cache, it starts a little later for that.
       launch.share_like_allowed<combine_parts<T>>();
       const unsigned warps = combine_warps(parts);
       launch.overlapping<combine_parts<T>>(static_cast<unsigned>(rows), dim3(32, warps),

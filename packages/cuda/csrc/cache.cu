@@ -79,7 +79,7 @@ struct PagedArguments {
   PagedLayout layout;
   bool once;        // nobody reads the cache soon
   bool value_runs;  // 16 bytes of a value's row, beginning at a multiple of them, are of one block
-  unsigned first_blocks;  // that run at once
+  unsigned early_blocks;  // that fetch what they read ahead
 };
 
 /// A block moves tiles of kTileTokens tokens (blockIdx.y) and kTileBytes of one head (blockIdx.x):
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kThreads)
   const int pieces = static_cast<int>(
       min(static_cast<int64_t>(kPieces), (a.layout.head_size - first_element) / x));
   const int64_t offset = head * a.layout.head_size + first_element;
-  if (is_first_block(a.first_blocks)) {
+  if (is_early_block(a.early_blocks)) {
     // A thread takes a line of a token's key, and of its value.
     constexpr int kLine = kLineBytes / static_cast<int>(sizeof(E)),
                   kLines = kTileBytes / kLineBytes;
@@ -265,11 +265,18 @@ void reshape_and_cache(const Tensor& key, const Tensor& value, Tensor& key_cache
         are_aligned(address_of(vc.data), layout.block_size * size, layout.value_block_stride * size,
                     layout.value_head_stride * size);
     const bool once = 2 * k.numel() * size >= kStoredOnceBytes;
-    const PagedArguments<E> arguments{
-        k.as<E>(),     v.as<E>(),           kc.as<E>(),
-        vc.as<E>(),    slots.as<int64_t>(), tokens,
-        k_rows.stride, v_rows.stride,       layout,
-        once,          value_runs,          first_blocks(check, check.device(), kThreads, once)};
+    const PagedArguments<E> arguments{k.as<E>(),
+                                      v.as<E>(),
+                                      kc.as<E>(),
+                                      vc.as<E>(),
+                                      slots.as<int64_t>(),
+                                      tokens,
+                                      k_rows.stride,
+                                      v_rows.stride,
+                                      layout,
+                                      once,
+                                      value_runs,
+                                      count_early_blocks(check, check.device(), kThreads, once)};
     if (aligned)
       launch.overlapping<paged_kernel<true, E>>(grid, dim3(kThreads), 0, arguments);
     else

@@ -83,7 +83,7 @@ struct NormArguments {
   float epsilon;
   int64_t width, out_stride, input_stride, residual_stride;
   bool once;              // nobody reads the results soon
-  unsigned first_blocks;  // that run at once
+  unsigned early_blocks;  // that fetch what they read ahead
 
   __device__ void put(T* to, const Vector<T, kVectorSize<T>>& vector) const {
     if (once)
@@ -98,13 +98,13 @@ template <bool kAdd, typename T, int kItems, int kThreads>
 __global__ void __launch_bounds__(kThreads, kResident<kAdd, kItems, kThreads>)
     norm_kernel(const __grid_constant__ NormArguments<T> a) {
   let_next_kernel_start();
-  constexpr int N = kVectorSize<T>, kLine = 128 / sizeof(T);
+  constexpr int N = kVectorSize<T>, kLine = kLineBytes / static_cast<int>(sizeof(T));
   constexpr bool kEarly = kItems <= kEarlyWeightItems;
   const int64_t row = blockIdx.x;
   const int items = static_cast<int>(a.width / N);
   const T* const input = a.input + row * a.input_stride;
   const int first = static_cast<int>(threadIdx.x), step = static_cast<int>(blockDim.x);
-  if (is_first_block(a.first_blocks)) {
+  if (is_early_block(a.early_blocks)) {
     // While the kernel before this one ends: what it does not write, such as the weight, is then in
     // the L2 cache.
     for (int i = first * kLine; i < a.width; i += step * kLine) {
@@ -189,7 +189,7 @@ void run(const DeviceCheck& check, const Launch& launch, NormArguments<T> argume
          bool vectors) {
   constexpr int64_t kMostRows = 2147483647;  // of one grid
   arguments.once = rows * arguments.width * static_cast<int64_t>(sizeof(T)) >= kStoredOnceBytes;
-  arguments.first_blocks = first_blocks(check, check.device(), kMaxThreads, arguments.once);
+  arguments.early_blocks = count_early_blocks(check, check.device(), kMaxThreads, arguments.once);
   const int64_t items = arguments.width / kVectorSize<T>;
   const bool alone = rows <= multiprocessors(check, check.device());
   for (int64_t row = 0; row < rows; row += kMostRows) {

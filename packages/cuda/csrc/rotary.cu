@@ -4,7 +4,7 @@
 // Pair i is (i, i + rot_dim / 2) in neox order, (2i, 2i + 1) in GPT-J's. A row of the cache is the
 // cosines, then the sines, of one position; batched_rotary_embedding adds an offset to the
 // position. Bound by memory: a thread turns a few pairs of one head, 16 bytes at a time, and loads
-// them beside the position, cosines and sines. float32 inside, one rounding at
+// them beside the position, by which cosines and sines are found. float32 inside, one rounding at
 // the end. Definition: vLLM's RotaryEmbedding (Su et al., RoFormer, 2021).
 //
 // Looking at positions would mean to wait for the device: a token whose row is not in the cache
@@ -22,11 +22,10 @@ constexpr int kThreads = 128, kVectorThreads = 2048;
 
 /// N pairs of a head (kPairs) that one thread turns at once. With N > 1 those are two vectors in
 /// either order, `pair` elements from the beginning of each half of the head: threads side by side
-/// access what lies side by side. In neox order one vector has the first, the other the second
-/// elements of the pairs; in GPT-J's each has N / 2 whole pairs. `angles` are the cosines, and
-/// behind half of the elements the sines.
+/// access what lies side by side. `angles` are the cosines, and behind half of the elements the
+/// sines.
 template <typename T, int N>
-struct Neox {
+struct TwoVectors {
   static constexpr int kPairs = N;
   Vector<T, N> x, y;
 
@@ -37,6 +36,13 @@ struct Neox {
   __device__ void write(T* head, int pair, int half) const {
     store<N, kOnce>(head + pair, x), store<N, kOnce>(head + half + pair, y);
   }
+};
+
+/// One vector has the first elements of the pairs, the other the second ones.
+template <typename T, int N>
+struct Neox : TwoVectors<T, N> {
+  using TwoVectors<T, N>::x, TwoVectors<T, N>::y;
+
   __device__ void turn(const T* angles, int pair, int half) {
     const Floats<N> cos = to_floats(load<N>(angles + pair)),
                     sin = to_floats(load<N>(angles + half + pair));
@@ -51,21 +57,12 @@ struct Neox {
   }
 };
 
+/// Each vector has N / 2 whole pairs.
 template <typename T, int N>
-struct GptJ {
-  static constexpr int kPairs = N;
-  Vector<T, N> x, y;
-
-  __device__ void read(const T* head, int pair, int half) {
-    x = load_once<N>(head + pair), y = load_once<N>(head + half + pair);
-  }
-  template <bool kOnce>
-  __device__ void write(T* head, int pair, int half) const {
-    store<N, kOnce>(head + pair, x), store<N, kOnce>(head + half + pair, y);
-  }
+struct GptJ : TwoVectors<T, N> {
   __device__ void turn(const T* angles, int pair, int half) {
-    turn_vector(x, angles + pair / 2, half);
-    turn_vector(y, angles + half / 2 + pair / 2, half);
+    turn_vector(this->x, angles + pair / 2, half);
+    turn_vector(this->y, angles + half / 2 + pair / 2, half);
   }
 
  private:
@@ -152,7 +149,7 @@ __global__ void __launch_bounds__(kThreads, kVectorThreads / kThreads)
     pairs.template write<false>(head, pair, half);
 }
 
-/// Whether heads can be turned in whole vectors: each begins at one, and in neox order each half.
+/// Whether heads can be turned in whole vectors: each begins at one, and so does its second half.
 bool is_vectorizable(const RotaryCall& call) {
   const auto fits = [&call](int64_t elements) {
     return elements * call.query.itemsize % kVectorBytes == 0;

@@ -13,11 +13,12 @@
 
 namespace vllm_ops::cuda {
 
+/// Warps of a block at most, and parts that each of them loads at once.
 constexpr int kMostCombineWarps = 16, kCombineAhead = 4;
 /// Elements that a warp takes at once.
 constexpr int kCombineElements = 32 * kPutElements;
 
-/// Warps of a block: as many as it takes for all parts to be loaded at once.
+/// Warps of a block: as many as it takes for all parts to be loaded at once, up to the most.
 inline unsigned combine_warps(int64_t parts) {
   return static_cast<unsigned>(
       std::min<int64_t>(ceil_div(parts, kCombineAhead), kMostCombineWarps));

@@ -31,13 +31,13 @@ struct HeadSparsity {
 
 /// A call as the kernels get it.
 struct AttentionKernel : PagedAttentionCall {
-  HeadSparsity sparse;    // stride 0: all keys
-  uint32_t block_size;    // of the cache; no sequence is longer than the largest number here
-  int group_heads;        // query heads of a KV head
-  int head_groups;        // blocks that share them
-  int parts;              // of each sequence
-  bool aligned;           // heads of query and out begin at multiples of kPutElements elements
-  unsigned first_blocks;  // that run at once
+  HeadSparsity sparse;  // stride 0: all keys
+  uint32_t block_size;  // of the cache; no sequence is longer than the largest number here
+  int group_heads;      // query heads of a KV head
+  int head_groups;      // blocks that share them
+  int parts;            // of each sequence
+  bool aligned;         // heads of query and out begin at multiples of kPutElements elements
+  unsigned at_once;     // blocks that a device surely runs at the same time
   // Of the parts, where there are several:
   float* sums;    // [sequences, heads, parts, head_size], weighted values
   float* maxima;  // [sequences, heads, parts], largest logit; -inf without keys
@@ -65,10 +65,9 @@ struct Work {
     sequence = block;
   }
 
-  /// How long the sequence is said to be, which decides where parts begin. Values that other
-  /// kernels may still write are read past the L1 cache, which would keep the old ones.
+  /// How long the sequence is said to be, which decides where parts begin.
   __device__ int said_length(const AttentionKernel& call) const {
-    return __ldcg(call.seq_lens + sequence);
+    return load_current(call.seq_lens + sequence);
   }
   __device__ void set_length(const AttentionKernel& call, int said) {
     valid = said >= 0 && said <= call.longest;
@@ -88,7 +87,7 @@ struct Slot {
 
 __device__ inline Slot slot_of(const AttentionKernel& call, const int32_t* table, int token) {
   const uint32_t t = static_cast<uint32_t>(token);
-  return {__ldcg(table + t / call.block_size), static_cast<int>(t % call.block_size)};
+  return {load_current(table + t / call.block_size), static_cast<int>(t % call.block_size)};
 }
 
 __device__ inline bool exists(const AttentionKernel& call, int block) {
@@ -98,6 +97,7 @@ __device__ inline bool exists(const AttentionKernel& call, int block) {
 /// The keys that one head sees.
 class Sight {
  public:
+  /// Of no call yet: sees() is for those of one.
   Sight() = default;
   __device__ Sight(const AttentionKernel& call, const Work& work, int head)
       : sparse_(&call.sparse) {
@@ -153,7 +153,8 @@ __device__ inline void put_result(const AttentionKernel& call, unsigned sequence
                                   const PutFloats& sums, float total) {
   T* const out =
       static_cast<T*>(call.out) + sequence * call.out_stride + head * call.layout.head_size + d;
-  // Some weight is 1, where there are any: the quotient is a number of float32.
+  // Some weight is 1, where there are any: the quotient is a number of float32. In float32 results
+  // its rounding is a second one.
   const float factor = total == 0.0f ? 0.0f : 1.0f / total;
   alignas(sizeof(T) * kPutElements) T results[kPutElements];
 #pragma unroll

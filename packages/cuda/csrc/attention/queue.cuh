@@ -65,7 +65,7 @@ class CopyQueue {
         lane_(lane),
         queue_(shared_address(memory) + static_cast<uint32_t>(warp * kStages * 2 * kBytes)) {}
 
-  /// Nothing is looked up ahead.
+  /// Nothing is looked up for several chunks.
   __device__ static int block_of(const ChunkSource<T>&, int, int) { return -1; }
   __device__ void begin(int, int) { missing_ = false; }
 
@@ -220,7 +220,7 @@ class BulkQueue {
   /// The block of this lane's chunk: every kWarps-th one from `first_chunk` on.
   __device__ static int block_of(const ChunkSource<T>& source, int first_chunk, int lane) {
     const int chunk = first_chunk + lane * kWarps;
-    return chunk < source.call.table_width ? __ldcg(source.table + chunk) : -1;
+    return chunk < source.call.table_width ? load_current(source.table + chunk) : -1;
   }
 
   /// Fetches a warp's first chunk into the L2 cache; `block`: what block_of has for it. What is

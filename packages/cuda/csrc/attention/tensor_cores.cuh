@@ -2,12 +2,12 @@
 //
 // Paged attention of 16-bit elements on tensor cores, at the speed of memory. A warp takes every
 // kWarps-th chunk of 16 tokens of the block's part, out of its queue of chunks on their way; the
-// warps' results are put together at the end. Products are
-// of 16 tokens or 16 elements of a head by 8 query heads:
+// warps' results are put together at the end. Products are of 16 tokens or 16 elements of a head by
+// 8 query heads:
 //   S^T [16 tokens, 8 heads] += K [16, 16 elements] Q^T    O^T [16 elements, 8] += V^T [16, 16] P^T
 // The caches' layouts are what ldmatrix wants: pieces of 8 elements, rows of 8 tokens. Weights are
-// split into a sum of two 16-bit numbers, so that only the result is rounded. Fragments
-// as in mma.cuh: lane = 4 row + column throughout.
+// split into a sum of two 16-bit numbers, so that only the result is rounded. Fragments as in
+// mma.cuh: lane = 4 row + column throughout.
 #pragma once
 
 #include <vllm_ops/mma.cuh>
@@ -33,6 +33,69 @@ __device__ inline uint32_t transpose(uint32_t m) {
   return transposed;
 }
 
+/// Heads that a block works on.
+struct Heads {
+  int first, count;
+};
+
+/// Floats of a head of the warps' sums in shared memory: in different banks, by 16 bytes.
+template <int kSize>
+constexpr int kSumsRow = kSize + 4;
+
+/// Floats of shared memory in which the warps' results are put together.
+template <int kSize, int kWarps>
+constexpr int kResultFloats = kWarps * kHeadsOfBlock * (kSumsRow<kSize> + 2);
+
+/// Puts the results of a block's warps together and writes them. Each warp has sums O^T, the maxima
+/// of this lane's two heads, and its row's part of their totals. `memory`: kResultFloats that no
+/// warp uses any more.
+template <typename T, int kSize, int kWarps>
+__device__ __forceinline__ void put_together(const AttentionKernel& call, const Work& work,
+                                             const Heads& heads, float* memory,
+                                             const float (&sums)[kSize / 16][4],
+                                             const float (&maximum)[2], float (&total)[2],
+                                             bool missing) {
+  constexpr int kRow = kSumsRow<kSize>;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
+  // Sums [warps, heads, kRow], then maxima and totals [warps, heads].
+  float* const all_sums = memory;
+  float* const all_maxima = all_sums + kWarps * kHeadsOfBlock * kRow;
+  float* const all_totals = all_maxima + kWarps * kHeadsOfBlock;
+  for (int h = 0; h < 2; ++h) {
+#pragma unroll
+    for (int step = 4; step < 32; step *= 2) total[h] += __shfl_xor_sync(~0u, total[h], step);
+    const int place = warp * kHeadsOfBlock + column * 2 + h;
+    if (row == 0) all_maxima[place] = maximum[h], all_totals[place] = total[h];
+#pragma unroll
+    for (int i = 0; i < kSize / 16; ++i) {
+      all_sums[place * kRow + i * 16 + row] = sums[i][h];
+      all_sums[place * kRow + i * 16 + row + 8] = sums[i][2 + h];
+    }
+  }
+  __syncthreads();
+  // A thread puts kPutElements of a head together.
+  const int size = static_cast<int>(call.layout.head_size);
+#pragma unroll 1
+  for (int i = threadIdx.x * kPutElements; i < heads.count * size;
+       i += 32 * kWarps * kPutElements) {
+    const int head = i / size, d = i % size;
+    float most = -INFINITY, all = 0.0f;
+    PutFloats sum{};
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) most = fmaxf(most, all_maxima[w * kHeadsOfBlock + head]);
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) {
+      const int place = w * kHeadsOfBlock + head;
+      const float f = rescale(all_maxima[place], most), part = all_totals[place];
+      all += part != part ? part : f * part;
+      const auto values = load<kPutElements>(all_sums + place * kRow + d);
+#pragma unroll
+      for (int e = 0; e < kPutElements; ++e) sum[e] += f * values.values[e];
+    }
+    put<T>(call, work, heads.first + head, d, sum, most, missing ? NAN : all);
+  }
+}
+
 /// kSparse: some head does not see all keys.
 template <typename T, int kSize, template <typename, int> typename Queue, bool kSparse>
 __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
@@ -40,8 +103,7 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
     attend_tensor_cores(const __grid_constant__ AttentionKernel call) {
   using Q = Queue<T, kSize>;
   constexpr int kSteps = kSize / 16;  // of 16 elements of a head
-  constexpr int kRow = kSize + 4;     // of the warps' sums: in different banks, by 16 bytes
-  static_assert(Q::kWarps * kHeadsOfBlock * (kRow + 2) * sizeof(float) <= Q::kShared);
+  static_assert(kResultFloats<kSize, Q::kWarps> * sizeof(float) <= Q::kShared);
   extern __shared__ __align__(128) unsigned char queues[];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
   // Everything up to the first copies is got ready while the kernel before this one ends, by what
@@ -55,7 +117,7 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
   Q queue(source, queues, warp, lane);
   int first_chunk = work.begin / kChunk + warp;
   const int blocks_before = Q::block_of(source, first_chunk, lane);
-  if (blockIdx.x < call.first_blocks) Q::fetch_ahead(source, first_chunk, blocks_before, lane);
+  if (blockIdx.x < call.at_once) Q::fetch_ahead(source, first_chunk, blocks_before, lane);
 
   // This lane's columns of S^T and O^T are two heads; those behind the last one are that one again
   // and come to nothing.
@@ -104,7 +166,7 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
   if constexpr (kEarly) queue.send(0);
   // Behind the first copies, but before the others: answers come in the order of questions.
   const int length_now = work.said_length(call);
-  const int blocks_now = Q::block_of(source, first_chunk, lane);
+  const int blocks_now = kEarly ? Q::block_of(source, first_chunk, lane) : blocks_before;
   uint32_t queries[kSteps][2] = {};  // Q^T: this lane's head is `row`
   const auto read_query = [&](const auto& read) {
 #pragma unroll
@@ -126,6 +188,7 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
         queue.wait_for_keys(stage);
         queue.wait_for_values(stage);
       }
+      __syncwarp();  // every lane has seen the phases end before the next ones begin
       queue.next_round();
     }
   }
@@ -226,8 +289,8 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
     __syncwarp();
     queue.fetch_values(stage);
     advance();
-    // All that the block reads is on its way: blocks of the next kernel may have its room soon. Not
-    // before, when they would take the room of blocks that still begin.
+    // All that this warp reads is on its way, and the others are not far behind: blocks of the next
+    // kernel may have the room soon. Not before, when they would take that of blocks that begin.
     if (next >= last_chunk) let_next_kernel_start();
     chunk = visible_from(chunk + Q::kWarps);
     if (++stage == Q::kStages) {
@@ -235,45 +298,13 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
       queue.next_round();
     }
   }
-  let_next_kernel_start();  // of blocks that had nothing to read
+  let_next_kernel_start();  // of warps that had nothing to read
   queue.wait_for_all();
 
-  // The warps' results: sums [warps, heads, kRow], then maxima and totals [warps, heads].
-  float* const all_sums = reinterpret_cast<float*>(queues);
-  float* const all_maxima = all_sums + Q::kWarps * kHeadsOfBlock * kRow;
-  float* const all_totals = all_maxima + Q::kWarps * kHeadsOfBlock;
   const bool missing = __syncthreads_or(!work.valid || queue.missing());  // every queue is empty
-  for (int h = 0; h < 2; ++h) {
-#pragma unroll
-    for (int step = 4; step < 32; step *= 2) total[h] += __shfl_xor_sync(~0u, total[h], step);
-    const int place = warp * kHeadsOfBlock + column * 2 + h;
-    if (row == 0) all_maxima[place] = maximum[h], all_totals[place] = total[h];
-#pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      all_sums[place * kRow + i * 16 + row] = sums[i][h];
-      all_sums[place * kRow + i * 16 + row + 8] = sums[i][2 + h];
-    }
-  }
-  __syncthreads();
-  // A thread puts kPutElements of a head together.
-#pragma unroll 1
-  for (int i = threadIdx.x * kPutElements; i < count * size; i += 32 * Q::kWarps * kPutElements) {
-    const int head = i / size, d = i % size;
-    float most = -INFINITY, all = 0.0f;
-    PutFloats sum{};
-#pragma unroll
-    for (int w = 0; w < Q::kWarps; ++w) most = fmaxf(most, all_maxima[w * kHeadsOfBlock + head]);
-#pragma unroll
-    for (int w = 0; w < Q::kWarps; ++w) {
-      const int place = w * kHeadsOfBlock + head;
-      const float f = rescale(all_maxima[place], most), part = all_totals[place];
-      all += part != part ? part : f * part;
-      const auto values = load<kPutElements>(all_sums + place * kRow + d);
-#pragma unroll
-      for (int e = 0; e < kPutElements; ++e) sum[e] += f * values.values[e];
-    }
-    put<T>(call, work, first_head + head, d, sum, most, missing ? NAN : all);
-  }
+  put_together<T, kSize, Q::kWarps>(call, work, {first_head, count},
+                                    reinterpret_cast<float*>(queues), sums, maximum, total,
+                                    missing);
 }
 
 }  // namespace vllm_ops::cuda

@@ -393,7 +393,7 @@ function readable(tensor: Tensor, dtype: DType): (index: number) => Element {
   const local = tensor.device === 'cpu' ? tensor : tensor.to({ device: 'cpu' })
   try {
     const eightBit = dtype.startsWith('float8')
-    const plain = eightBit ? local.to('float32') : local.contiguous()
+    const plain = eightBit ? local.to('float32') : ownElements(local, dtype)
     // The array keeps the memory; the tensor objects made here go at once.
     const array = plain.data()
     plain.dispose()
@@ -408,4 +408,19 @@ function readable(tensor: Tensor, dtype: DType): (index: number) => Element {
   } finally {
     if (local !== tensor) local.dispose()
   }
+}
+
+/** PyTorch keeps a conjugate, or its imaginary part, as another tensor's memory and a bit: what makes numbers of their own of them. */
+const RESOLVE = { complex: ['aten::resolve_conj', 'aten::resolve_neg'], real: ['aten::resolve_neg'] } as const
+
+/** A contiguous tensor, which is the caller's, whose memory holds a tensor's elements themselves. */
+function ownElements(tensor: Tensor, dtype: DType): Tensor {
+  let own = tensor.contiguous()
+  const steps = isComplex(dtype) ? RESOLVE.complex : dtype.includes('float') ? RESOLVE.real : []
+  for (const step of steps) {
+    const next = callOperator(step, own) as Tensor
+    if (next !== own) own.dispose()
+    own = next
+  }
+  return own
 }

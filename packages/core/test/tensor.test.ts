@@ -231,6 +231,19 @@ describe('toArray() and item()', () => {
     expect(String(x.index(0, 0).item())).toBe('1-2j')
     expect(inspect(x.index(0, 0).item())).toBe('Complex { re: 1, im: -2 }')
   })
+
+  it.each(['complex64', 'complex128'] as const)('read conjugates of %s, which are a bit', (dtype) => {
+    const base = tensor([new Complex(1, -2), new Complex(3, 4)], { dtype })
+    const x = aten.conj!(base) as Tensor
+    expect(x.toArray()).toEqual([new Complex(1, 2), new Complex(3, -4)])
+    expect(x.index(0).item()).toEqual(new Complex(1, 2))
+    const imaginary = aten.imag!(x) as Tensor
+    expect(imaginary.toArray()).toEqual([2, -4])
+    // What was read is a copy: the tensors are those of the same memory as before.
+    aten.mul_.Scalar!(base, 2)
+    expect(x.toArray()).toEqual([new Complex(2, 4), new Complex(6, -8)])
+    expect(imaginary.toArray()).toEqual([4, -8])
+  })
 })
 
 describe('printing', () => {

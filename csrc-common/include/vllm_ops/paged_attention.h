@@ -39,6 +39,7 @@ struct CheckedAttention {
   MutableView out;
   View query, key_cache, value_cache, block_tables, seq_lens;
   std::optional<View> alibi_slopes;
+  int64_t max_seq_len;  // as it was given
 
   /// Throws where `written`, memory of the op's own, is any of its inputs'.
   void disjoint(const Check& check, const MutableView& written) const {
@@ -134,7 +135,8 @@ CheckedAttention check_paged_attention(AnyCheck& check, const PagedAttentionArgu
       .value_cache = vc,
       .block_tables = tables,
       .seq_lens = lens,
-      .alibi_slopes = slopes};
+      .alibi_slopes = slopes,
+      .max_seq_len = arguments.max_seq_len};
   checked.disjoint(check, o);
   return checked;
 }
@@ -148,12 +150,11 @@ struct AttentionScratch {
 /// Checks the working memory against what check_paged_attention has returned.
 template <typename AnyCheck>
 AttentionScratch check_attention_scratch(AnyCheck& check, const CheckedAttention& checked,
-                                         Tensor& exp_sums, Tensor& max_logits, Tensor& tmp_out,
-                                         int64_t max_seq_len) {
+                                         Tensor& exp_sums, Tensor& max_logits, Tensor& tmp_out) {
   const MutableView parts = check.output("tmp_out", tmp_out);
   check.same_dtype(parts, checked.query);
   check.rank(parts, 4);
-  const int64_t least = max_seq_len / kPartition + (max_seq_len % kPartition > 0);
+  const int64_t least = checked.max_seq_len / kPartition + (checked.max_seq_len % kPartition > 0);
   if (parts.size(2) < least)
     check.fail("tmp_out",
                text("at least ", least, " partitions in dimension 2, one for each ", kPartition,
@@ -181,5 +182,53 @@ AttentionScratch check_attention_scratch(AnyCheck& check, const CheckedAttention
   check.disjoint(maxima, sums);
   return {sums, maxima, parts, parts.size(2)};
 }
+
+/// The arguments that both ops have, in their schemas' order, checked.
+template <typename AnyCheck>
+CheckedAttention check_attention_arguments(
+    AnyCheck& check, Tensor& out, const Tensor& query, const Tensor& key_cache,
+    const Tensor& value_cache, int64_t num_kv_heads, double scale, const Tensor& block_tables,
+    const Tensor& seq_lens, int64_t block_size, int64_t max_seq_len,
+    const std::optional<Tensor>& alibi_slopes, std::string_view kv_cache_dtype, double,
+    int64_t tp_rank, int64_t blocksparse_local_blocks, int64_t blocksparse_vert_stride,
+    int64_t blocksparse_block_size, int64_t blocksparse_head_sliding_step) {
+  return check_paged_attention(
+      check, {out,
+              query,
+              key_cache,
+              value_cache,
+              num_kv_heads,
+              scale,
+              block_tables,
+              seq_lens,
+              block_size,
+              max_seq_len,
+              alibi_slopes,
+              kv_cache_dtype,
+              {blocksparse_vert_stride, blocksparse_local_blocks, blocksparse_block_size,
+               blocksparse_head_sliding_step, tp_rank}});
+}
+
+/// Both launchers of a backend, out of the one list of arguments above. AnyCheck: its checks;
+/// Attend(check, checked, scratch) does the work, `scratch` being v2's working memory or null.
+template <typename AnyCheck, auto Attend,
+          auto CheckArguments = &check_attention_arguments<AnyCheck>>
+struct AttentionLaunchers;
+
+template <typename AnyCheck, auto Attend, typename... Rest,
+          CheckedAttention (*CheckArguments)(AnyCheck&, Tensor&, Rest...)>
+struct AttentionLaunchers<AnyCheck, Attend, CheckArguments> {
+  static void v1(Tensor& out, Rest... rest) {
+    AnyCheck check("paged_attention_v1");
+    Attend(check, CheckArguments(check, out, rest...), nullptr);
+  }
+  static void v2(Tensor& out, Tensor& exp_sums, Tensor& max_logits, Tensor& tmp_out, Rest... rest) {
+    AnyCheck check("paged_attention_v2");
+    const CheckedAttention checked = CheckArguments(check, out, rest...);
+    const AttentionScratch scratch =
+        check_attention_scratch(check, checked, exp_sums, max_logits, tmp_out);
+    Attend(check, checked, &scratch);
+  }
+};
 
 }  // namespace vllm_ops

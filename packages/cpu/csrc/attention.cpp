@@ -12,7 +12,6 @@
 #include <limits>
 #include <memory>
 #include <new>
-#include <optional>
 #include <vector>
 
 #include "isa.h"
@@ -57,7 +56,7 @@ void check_block_tables(const Check& check, const View& tables, const View& seq_
 /// What both ops do once their arguments have been checked, but for the values of seq_lens and
 /// block_tables. The work is shared out by threads and not by partitions: v2's working memory is
 /// not needed.
-void attend(const Check& check, const CheckedAttention& checked) {
+void attend(const Check& check, const CheckedAttention& checked, const AttentionScratch*) {
   PagedAttention call{checked.call};
   const PagedLayout& layout = call.layout;
   check.values<int32_t>(checked.seq_lens, 0, static_cast<int32_t>(call.longest));
@@ -97,60 +96,11 @@ void attend(const Check& check, const CheckedAttention& checked) {
   });
 }
 
-/// paged_attention_v2's working memory, as it was given.
-struct Scratch {
-  Tensor &exp_sums, &max_logits, &tmp_out;
-};
-
-/// The arguments that both ops have, checked; with v2's working memory, where there is some.
-CheckedAttention check_arguments(
-    const Check& check, const std::optional<Scratch>& scratch, Tensor& out, const Tensor& query,
-    const Tensor& key_cache, const Tensor& value_cache, int64_t num_kv_heads, double scale,
-    const Tensor& block_tables, const Tensor& seq_lens, int64_t block_size, int64_t max_seq_len,
-    const std::optional<Tensor>& alibi_slopes, std::string_view kv_cache_dtype, double,
-    int64_t tp_rank, int64_t blocksparse_local_blocks, int64_t blocksparse_vert_stride,
-    int64_t blocksparse_block_size, int64_t blocksparse_head_sliding_step) {
-  const CheckedAttention checked = check_paged_attention(
-      check, {out,
-              query,
-              key_cache,
-              value_cache,
-              num_kv_heads,
-              scale,
-              block_tables,
-              seq_lens,
-              block_size,
-              max_seq_len,
-              alibi_slopes,
-              kv_cache_dtype,
-              {blocksparse_vert_stride, blocksparse_local_blocks, blocksparse_block_size,
-               blocksparse_head_sliding_step, tp_rank}});
-  if (scratch)
-    static_cast<void>(check_attention_scratch(check, checked, scratch->exp_sums,
-                                              scratch->max_logits, scratch->tmp_out, max_seq_len));
-  return checked;
-}
-
-/// Both launchers, out of the one list of arguments above.
-template <auto CheckArguments>
-struct Launchers;
-
-template <typename... Rest, CheckedAttention (*CheckArguments)(
-                                const Check&, const std::optional<Scratch>&, Tensor&, Rest...)>
-struct Launchers<CheckArguments> {
-  static void v1(Tensor& out, Rest... rest) {
-    constexpr Check check("paged_attention_v1");
-    attend(check, CheckArguments(check, std::nullopt, out, rest...));
-  }
-  static void v2(Tensor& out, Tensor& exp_sums, Tensor& max_logits, Tensor& tmp_out, Rest... rest) {
-    constexpr Check check("paged_attention_v2");
-    attend(check, CheckArguments(check, Scratch{exp_sums, max_logits, tmp_out}, out, rest...));
-  }
-};
+using Launchers = AttentionLaunchers<const Check, attend>;
 
 }  // namespace
 
-VLLM_OPS_KERNEL(CPU, paged_attention_v1, Launchers<check_arguments>::v1)
-VLLM_OPS_KERNEL(CPU, paged_attention_v2, Launchers<check_arguments>::v2)
+VLLM_OPS_KERNEL(CPU, paged_attention_v1, Launchers::v1)
+VLLM_OPS_KERNEL(CPU, paged_attention_v2, Launchers::v2)
 
 }  // namespace vllm_ops::cpu

@@ -199,9 +199,10 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
                                             std::max<int64_t>(1, call.longest / kLeastPartTokens));
   const int64_t rows = call.sequences * heads;
   std::optional<PartMemory> memory;
-  if (parts > 1 && scratch != nullptr && scratch->partitions >= parts &&
-      Room(scratch->tmp_out).floats >= rows * parts * size) {
-    call.sums = Room(scratch->tmp_out).begin;
+  std::optional<Room> room;
+  if (scratch != nullptr && scratch->partitions >= parts) room.emplace(scratch->tmp_out);
+  if (parts > 1 && room && room->floats >= rows * parts * size) {
+    call.sums = room->begin;
     call.maxima = scratch->max_logits.as<float>();
     call.totals = scratch->exp_sums.as<float>();
   } else if (parts > 1) {
@@ -242,61 +243,11 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
   });
 }
 
-/// paged_attention_v2's working memory, as it was given.
-struct Scratch {
-  Tensor &exp_sums, &max_logits, &tmp_out;
-};
-
-/// Both ops, with v2's working memory where there is some: checks the arguments, then attends.
-void check_and_attend(DeviceCheck& check, const std::optional<Scratch>& scratch, Tensor& out,
-                      const Tensor& query, const Tensor& key_cache, const Tensor& value_cache,
-                      int64_t num_kv_heads, double scale, const Tensor& block_tables,
-                      const Tensor& seq_lens, int64_t block_size, int64_t max_seq_len,
-                      const std::optional<Tensor>& alibi_slopes, std::string_view kv_cache_dtype,
-                      double, int64_t tp_rank, int64_t blocksparse_local_blocks,
-                      int64_t blocksparse_vert_stride, int64_t blocksparse_block_size,
-                      int64_t blocksparse_head_sliding_step) {
-  const CheckedAttention checked = check_paged_attention(
-      check, {out,
-              query,
-              key_cache,
-              value_cache,
-              num_kv_heads,
-              scale,
-              block_tables,
-              seq_lens,
-              block_size,
-              max_seq_len,
-              alibi_slopes,
-              kv_cache_dtype,
-              {blocksparse_vert_stride, blocksparse_local_blocks, blocksparse_block_size,
-               blocksparse_head_sliding_step, tp_rank}});
-  if (!scratch) return attend(check, checked, nullptr);
-  const AttentionScratch memory = check_attention_scratch(
-      check, checked, scratch->exp_sums, scratch->max_logits, scratch->tmp_out, max_seq_len);
-  attend(check, checked, &memory);
-}
-
-/// Both launchers, out of the one list of arguments above.
-template <auto CheckAndAttend>
-struct Launchers;
-
-template <typename... Rest,
-          void (*CheckAndAttend)(DeviceCheck&, const std::optional<Scratch>&, Tensor&, Rest...)>
-struct Launchers<CheckAndAttend> {
-  static void v1(Tensor& out, Rest... rest) {
-    DeviceCheck check("paged_attention_v1");
-    CheckAndAttend(check, std::nullopt, out, rest...);
-  }
-  static void v2(Tensor& out, Tensor& exp_sums, Tensor& max_logits, Tensor& tmp_out, Rest... rest) {
-    DeviceCheck check("paged_attention_v2");
-    CheckAndAttend(check, Scratch{exp_sums, max_logits, tmp_out}, out, rest...);
-  }
-};
+using Launchers = AttentionLaunchers<DeviceCheck, attend>;
 
 }  // namespace
 
-VLLM_OPS_KERNEL(CUDA, paged_attention_v1, Launchers<check_and_attend>::v1)
-VLLM_OPS_KERNEL(CUDA, paged_attention_v2, Launchers<check_and_attend>::v2)
+VLLM_OPS_KERNEL(CUDA, paged_attention_v1, Launchers::v1)
+VLLM_OPS_KERNEL(CUDA, paged_attention_v2, Launchers::v2)
 
 }  // namespace vllm_ops::cuda

@@ -2,7 +2,7 @@
 import { scope, type Tensor } from '@vllm-ops/core'
 import type { LlamaConfig } from './config'
 import { type BatchShape, fakeBatch } from './fake-batch'
-import { BLOCK_SIZE, createKvCache, ITEM_SIZE, type LayerCache } from './kv-cache'
+import { blocksFor, createKvCache, ITEM_SIZE, type LayerCache } from './kv-cache'
 import { partitionsOf } from './modules/attention'
 import { LlamaForCausalLM } from './modules/llama'
 import { DummyWeights } from './weights/dummy'
@@ -44,7 +44,7 @@ export function estimateMemory(config: LlamaConfig, options: EstimateOptions = {
   const model = new LlamaForCausalLM(config, source, { maxModelLen })
   try {
     return scope(() => {
-      const numBlocks = Math.ceil(kvCacheTokens / BLOCK_SIZE)
+      const numBlocks = blocksFor(kvCacheTokens)
       const caches = createKvCache(config, numBlocks, dtype, 'meta')
       const weights = source.bytes + maxModelLen * config.rotaryDim * ITEM_SIZE[dtype]
       const kvCache = bytesOf(caches.flatMap(({ key, value }) => [key, value]))

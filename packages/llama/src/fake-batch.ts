@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { ArgumentError, empty, type Tensor } from '@vllm-ops/core'
 import type { AttentionMetadata, DecodeMetadata, PrefillMetadata } from './attention-metadata'
-import { BLOCK_SIZE } from './kv-cache'
+import { blocksFor } from './kv-cache'
 
 /** What sequences a forward pass is of, without their tokens. */
 export interface BatchShape {
@@ -37,7 +37,7 @@ export function fakeBatch({ prefills = [], decodes = [] }: BatchShape): FakeBatc
   for (const { length, contextLength = 0 } of prefills) {
     check('prefills', length, 1)
     check('prefills', contextLength, 0)
-    const blocks = contextLength > 0 ? int64(blocksOf(contextLength + length)) : undefined
+    const blocks = contextLength > 0 ? int64(blocksFor(contextLength + length)) : undefined
     pieces.push({ start, length, contextLength, blocks })
     start += length
   }
@@ -61,14 +61,10 @@ function decodeMetadata(lengths: readonly number[]): DecodeMetadata {
   const maxSeqLen = Math.max(...lengths)
   return {
     numTokens,
-    blockTables: empty([numTokens, blocksOf(maxSeqLen)], { dtype: 'int32', device: 'meta' }),
+    blockTables: empty([numTokens, blocksFor(maxSeqLen)], { dtype: 'int32', device: 'meta' }),
     seqLens: empty([numTokens], { dtype: 'int32', device: 'meta' }),
     maxSeqLen,
   }
-}
-
-function blocksOf(tokens: number): number {
-  return Math.ceil(tokens / BLOCK_SIZE)
 }
 
 function int64(length: number): Tensor {

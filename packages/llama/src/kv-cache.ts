@@ -6,6 +6,11 @@ import type { ModelDType } from './weights/weight-source'
 /** Tokens a block. */
 export const BLOCK_SIZE = 16
 
+/** The blocks that so many tokens take. */
+export function blocksFor(tokens: number): number {
+  return Math.ceil(tokens / BLOCK_SIZE)
+}
+
 /** The cached keys and values of one layer, in vLLM's paged layout. */
 export interface LayerCache {
   /** `[blocks, kvHeads, headDim / x, blockSize, x]`, x = 16 bytes' worth of elements. */

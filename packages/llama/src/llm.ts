@@ -7,7 +7,7 @@ import { type FinishReason, type GeneratedToken, type GenerationMetrics, Sequenc
 import { ContextLengthError } from './errors'
 import { openGguf } from './gguf/gguf'
 import type { GgufMetadata } from './gguf/metadata'
-import { BLOCK_SIZE } from './kv-cache'
+import { blocksFor } from './kv-cache'
 import { type ResolveModelOptions, resolveModel } from './models'
 import { LlamaForCausalLM } from './modules/llama'
 import type { SampledToken } from './modules/sampler'
@@ -265,7 +265,7 @@ function resolveLimits(options: DummyOptions, config: LlamaConfig) {
   check('kvCacheTokens', kvCacheTokens, maxModelLen)
   check('maxNumBatchedTokens', maxNumBatchedTokens, 1)
   check('maxNumSeqs', maxNumSeqs, 1)
-  const numBlocks = Math.ceil(kvCacheTokens / BLOCK_SIZE)
+  const numBlocks = blocksFor(kvCacheTokens)
   const eager = options.enforceEager ? { capture: undefined } : {}
   return { maxModelLen, maxNumBatchedTokens, maxNumSeqs, numBlocks, ...eager }
 }

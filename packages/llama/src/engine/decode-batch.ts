@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { accelerator, Event, empty, keep, type Tensor, torch } from '@vllm-ops/core'
 import type { AttentionMetadata } from '../attention-metadata'
-import { BLOCK_SIZE } from '../kv-cache'
+import { BLOCK_SIZE, blocksFor } from '../kv-cache'
 import type { Sequence } from './sequence'
 
 /** A slot that nothing is stored in. */
@@ -37,7 +37,7 @@ export class DecodeBatch {
     maxModelLen: number,
     device: string,
   ) {
-    this.#width = Math.ceil(maxModelLen / BLOCK_SIZE)
+    this.#width = blocksFor(maxModelLen)
     const longs = 3 * size
     const ints = size * (1 + this.#width)
     const bytes = 8 * longs + 4 * ints

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { fromTypedArray, type Tensor, type TypedArray } from '@vllm-ops/core'
 import type { AttentionMetadata, DecodeMetadata, PrefillMetadata } from '../attention-metadata'
-import { BLOCK_SIZE } from '../kv-cache'
+import { BLOCK_SIZE, blocksFor } from '../kv-cache'
 import type { ScheduledSequence } from './scheduler'
 import type { Sequence } from './sequence'
 
@@ -43,7 +43,7 @@ export function prepareInput(batch: readonly ScheduledSequence[], device: string
     const { sequence, numTokens } = scheduled
     const { numComputed, blocks, tokenIds, promptLength, params } = sequence
     if (next < total - decodes.length) {
-      const used = blocks.slice(0, Math.ceil((numComputed + numTokens) / BLOCK_SIZE))
+      const used = blocks.slice(0, blocksFor(numComputed + numTokens))
       prefillMetadata.push({
         start: next,
         length: numTokens,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { BLOCK_SIZE } from '../kv-cache'
+import { blocksFor } from '../kv-cache'
 import { BlockAllocator } from './block-allocator'
 import type { Sequence } from './sequence'
 
@@ -83,8 +83,4 @@ export class Scheduler {
     this.allocator.release(sequence.blocks.splice(0))
     sequence.numComputed = 0
   }
-}
-
-function blocksFor(tokens: number): number {
-  return Math.ceil(tokens / BLOCK_SIZE)
 }

@@ -55,6 +55,14 @@ export function listOption(options: Options, name: string): string[] {
   return (options[name] ?? '').split(',').filter(Boolean)
 }
 
+/** The ops that an option names, all `known` ones where it names none; throws a {@link UsageError} for others. */
+export function opsOption(options: Options, name: string, known: readonly string[]): readonly string[] {
+  const named = listOption(options, name)
+  const unknown = named.find((op) => !known.includes(op))
+  if (unknown !== undefined) throw new UsageError(`--${name}: there is no op '${unknown}'`)
+  return named.length > 0 ? named : known
+}
+
 /** The report of figures and failures: it passes where there is no failure. */
 export function reportOf(figures: Report['figures'], failures: readonly string[]): Report {
   return { passed: failures.length === 0, figures, failures: failures.slice(0, 100) }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import { fromTypedArray, scope, use } from '@vllm-ops/core'
-import cpu from '@vllm-ops/cpu'
-import cuda from '@vllm-ops/cuda'
+import { fromTypedArray, scope } from '@vllm-ops/core'
 import { BLOCK_SIZE, createKvCache, LLM, type ModelDType } from '@vllm-ops/llama'
+import { useFor } from './backends'
 import { type Check, numberOption, reportOf, say } from './check'
 
 const PROMPTS = [
@@ -36,8 +35,7 @@ export const greedy: Check = {
   async run(options) {
     const { model, device = 'cuda' } = options
     const tokens = numberOption(options, 'tokens')
-    use(cpu, { strict: true })
-    if (device.startsWith('cuda')) use(cuda, { strict: true })
+    useFor(device)
     const failures: string[] = []
     const partings: Record<string, Parting[]> = {}
     for (const dtype of ['float32', 'bfloat16'] as const) {

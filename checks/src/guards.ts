@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { cards } from '@vllm-ops/core'
 import { type Placement, placements } from '@vllm-ops/core/testing'
-import { type Check, listOption, reportOf, say, UsageError } from './check'
+import { type Check, listOption, opsOption, reportOf, say, UsageError } from './check'
 import { endOf, resultOf, runChild } from './child'
 
 /** What a child is to run: the cases of one op. */
@@ -40,11 +40,9 @@ export const guards: Check = {
       throw new UsageError(
         `--placements: known are ${placements.join(', ')}, received '${options.placements}'`,
       )
-    const named = listOption(options, 'ops')
-    const unknown = named.find((op) => !all.includes(op))
-    if (unknown !== undefined) throw new UsageError(`--ops: there is no op '${unknown}'`)
+    const ops = opsOption(options, 'ops', all)
     const cases = Object.fromEntries(chosen.map((placement) => [placement, 0]))
-    for (const op of named.length > 0 ? named : all) {
+    for (const op of ops) {
       say(`guards: ${op}`)
       const task: GuardedTask = { op, placements: chosen, dtypes }
       const outcome = await runChild('guards', task, { timeoutMs: 1_200_000 })

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { cards, use } from '@vllm-ops/core'
 import cpu from '@vllm-ops/cpu'
-import { type Check, listOption, type Report, reportOf, say, UsageError } from './check'
+import { type Check, opsOption, type Report, reportOf, say } from './check'
 import { endOf, type Outcome, resultOf, runProgram } from './child'
 import { pythonOf, pythonOption } from './python'
 import { nameOf, samplesOf } from './samples'
@@ -25,13 +25,11 @@ export const opcheck: Check = {
     "PyTorch's torch.library.opcheck (test_schema, test_faketensor) in Python on the shipped CPU library",
   options: [{ name: 'op', value: 'LIST', help: 'these ops only; all where nothing is said' }, pythonOption],
   async run(options) {
-    const wanted = listOption(options, 'op')
-    const unknown = wanted.find((name) => !cards.some((card) => nameOf(card) === name))
-    if (unknown !== undefined) throw new UsageError(`--op: there is no op '${unknown}'`)
+    const wanted = opsOption(options, 'op', cards.map(nameOf))
     use(cpu, { strict: true })
     const unsupported = cpu.unsupported ?? {}
     const supported = cards.filter((card) => unsupported[nameOf(card)] === undefined)
-    const chosen = supported.filter((card) => wanted.length === 0 || wanted.includes(nameOf(card)))
+    const chosen = supported.filter((card) => wanted.includes(nameOf(card)))
     const python = await pythonOf(options)
     const scratch = mkdtempSync(join(tmpdir(), 'vllm-ops-opcheck-'))
     try {

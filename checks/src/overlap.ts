@@ -1,18 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import {
-  arange,
-  empty,
-  manualSeed,
-  type OpArgument,
-  ops,
-  randn,
-  synchronizeSync,
-  type Tensor,
-  torch,
-  use,
-} from '@vllm-ops/core'
-import cpu from '@vllm-ops/cpu'
-import cuda from '@vllm-ops/cuda'
+import { arange, empty, manualSeed, ops, randn, synchronizeSync, type Tensor, torch } from '@vllm-ops/core'
+import { PARTITION } from '@vllm-ops/core/internal'
+import { useFor } from './backends'
 import { type Check, numberOption, reportOf, runTrials, type Trial } from './check'
 
 /** A call of paged attention whose sequences have up to `tokens` tokens. */
@@ -60,8 +49,6 @@ const shapes: Readonly<Record<string, Shape>> = {
 }
 
 const STATES = 6
-/** Tokens for which v2's working memory has a partition. */
-const PARTITION = 512
 /** What a GPU finds out about for itself; on the CPU these are errors. */
 const WRONG_NUMBERS = [-1, 2 ** 31 - 1, -(2 ** 31)]
 
@@ -101,7 +88,9 @@ function attentionAfterItsLengths(shape: Shape): Trial {
     const slots = arange(0, sequences, { dtype: 'int64', device })
     const write = (state: State) =>
       ops.reshape_and_cache_flash(state.tables, state.lengths, tables, lengths, slots, 'auto')
-    const partitions = Math.ceil(tokens / PARTITION)
+    const parts = [sequences, heads, Math.ceil(tokens / PARTITION)]
+    const [expSums, maxLogits] = [empty(parts, { device }), empty(parts, { device })]
+    const tmpOut = empty([...parts, headSize], on)
     const attend = () => {
       const rest = [
         query,
@@ -119,11 +108,7 @@ function attentionAfterItsLengths(shape: Shape): Trial {
         ...((sparse ? [0, 1, 4, 64, 0] : [0, 0, 0, 64, 0]) as [number, number, number, number, number]),
       ] as const
       if (!v2) return ops.paged_attention_v1(out, ...rest)
-      const [sums, maxima] = [1, 2].map(() => empty([sequences, heads, partitions], { device })) as [
-        Tensor,
-        Tensor,
-      ]
-      ops.paged_attention_v2(out, sums, maxima, empty([sequences, heads, partitions, headSize], on), ...rest)
+      ops.paged_attention_v2(out, expSums, maxLogits, tmpOut, ...rest)
     }
     // Keeps the device busy while the writer and attention are started behind it.
     const rows = device.startsWith('cpu') ? 4 : 4096
@@ -155,7 +140,7 @@ function attentionAfterItsLengths(shape: Shape): Trial {
 }
 
 function sameBits(a: Tensor, b: Tensor): boolean {
-  const bits = (it: Tensor): OpArgument => it.viewAs('int16', it.shape)
+  const bits = (it: Tensor) => it.viewAs('int16', it.shape)
   return torch.aten.equal!<boolean>(bits(a), bits(b))
 }
 
@@ -171,8 +156,7 @@ export const overlap: Check = {
   ],
   async run(options) {
     const { device = 'cuda' } = options
-    use(cpu, { strict: true })
-    if (device.startsWith('cuda')) use(cuda, { strict: true })
+    useFor(device)
     manualSeed(numberOption(options, 'seed'))
     const trials = Object.fromEntries(
       Object.entries(shapes).map(([name, shape]) => [name, attentionAfterItsLengths(shape)]),

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { arange, type OpArgument, randn, scope, type Tensor, tensor, torch, use } from '@vllm-ops/core'
-import cpu from '@vllm-ops/cpu'
-import cuda from '@vllm-ops/cuda'
+import { arange, type OpArgument, randn, scope, type Tensor, tensor, torch } from '@vllm-ops/core'
+import { useFor } from './backends'
 import { type Check, reportOf, say } from './check'
 
 /** Elements between neighbouring rows: a number of them, and one of bytes, that 32 bits don't hold; of whole vectors. */
@@ -134,8 +133,7 @@ export const sizes: Check = {
     },
   ],
   async run({ device = 'cuda' }) {
-    use(cpu, { strict: true })
-    if (device.startsWith('cuda')) use(cuda, { strict: true })
+    useFor(device)
     const failures = cases.flatMap((it) => {
       say(`sizes: ${it.op}`)
       return agrees(it, device) ? [] : [`${it.op} differs where its rows are ${FAR} elements apart`]

@@ -11,6 +11,7 @@ import {
   type Tensor,
   torch,
 } from '@vllm-ops/core'
+import { PARTITION } from '@vllm-ops/core/internal'
 import { BLOCK_SIZE, LLAMA_3_8B as llama } from '@vllm-ops/llama'
 import { requireClose } from '../kernels/check'
 import { number, percent, table } from '../table'
@@ -18,8 +19,6 @@ import { callOf, cardOf } from './case'
 import { type Baseline, copyMicroseconds, DEVICE, microseconds } from './device-time'
 
 const { numAttentionHeads: HEADS, headDim: HEAD_SIZE } = llama
-/** Tokens for which v2's working memory has a partition. */
-const PARTITION = 512
 const TARGET_SHARE = 0.85
 /** The target is for reads of more than this. */
 const TARGET_BYTES = 64e6

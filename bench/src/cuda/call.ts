@@ -130,20 +130,21 @@ function fromPython(rounds: number): Readonly<Record<string, number>> | undefine
 /** What a call costs the host from Node and from Python. */
 export function measureCalls(options: { rounds: number }): Result[] {
   const rounds = Math.max(options.rounds, LEAST_ROUNDS)
-  const least = new Map<string, { nodeUs: number; pythonUs?: number }>()
-  for (let turn = 0; turn < TURNS; turn++) {
-    const python = fromPython(rounds)
-    for (const row of rows) {
-      const { nodeUs, pythonUs } = least.get(row.op) ?? { nodeUs: Infinity }
-      const times = [pythonUs, python?.[row.op]].filter((us) => us !== undefined)
-      least.set(row.op, {
-        nodeUs: Math.min(nodeUs, fromNode(row, rounds)),
-        ...(times.length > 0 ? { pythonUs: Math.min(...times) } : {}),
-      })
-    }
-    if (!python) break // nothing to take turns with
-  }
-  const results = rows.map(({ op }): Result => ({ op, nodeUs: Infinity, ...least.get(op) }))
+  const fromNodes: number[][] = []
+  const fromPythons: Readonly<Record<string, number>>[] = []
+  let python: Readonly<Record<string, number>> | undefined
+  do {
+    python = fromPython(rounds)
+    if (python) fromPythons.push(python)
+    fromNodes.push(rows.map((row) => fromNode(row, rounds)))
+  } while (python && fromNodes.length < TURNS) // without Python there is nothing to take turns with
+  const results = rows.map(
+    ({ op }, i): Result => ({
+      op,
+      nodeUs: Math.min(...fromNodes.map((turn) => turn[i]!)),
+      ...(fromPythons.length > 0 ? { pythonUs: Math.min(...fromPythons.map((turn) => turn[op]!)) } : {}),
+    }),
+  )
   const lines = results.map(({ op, nodeUs, pythonUs }) => {
     const ratio = pythonUs === undefined ? undefined : nodeUs / pythonUs
     const verdict =

@@ -21,13 +21,8 @@ const compiler = () => createRequire(import.meta.url).resolve('typescript/bin/ts
 
 function compile({ name, folder }: Program): Sample {
   const start = performance.now()
-  const { status, stdout } = spawnSync(
-    process.execPath,
-    [compiler(), '-p', folder, '--extendedDiagnostics'],
-    {
-      encoding: 'utf8',
-    },
-  )
+  const args = [compiler(), '-p', folder, '--extendedDiagnostics']
+  const { status, stdout } = spawnSync(process.execPath, args, { encoding: 'utf8' })
   const wall = (performance.now() - start) / 1000
   if (status !== 0) throw new Error(`${name}: the compiler says\n${stdout}`)
   const figure = (label: string) => Number(new RegExp(`^${label}: +([\\d.]+)`, 'm').exec(stdout)?.[1])

@@ -2,7 +2,7 @@
 // What the threads of the process run, as it runs: every op that PyTorch's RecordFunction reports
 // and every scope that JavaScript opens is a few words that its thread appends to a log of its own.
 // Nothing is allocated, hashed by name, locked or converted at that time. What a log says is worked
-// out later: whenever it is full (profiler_table.h), or at the end (profiler_events.h).
+// out later: whenever it is full (profiler_table.h), or at the end (profiler_values.h).
 
 #pragma once
 

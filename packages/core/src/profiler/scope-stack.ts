@@ -90,14 +90,17 @@ export class ScopeStack {
     const { open } = this
     let at = open.length - 1
     while (at >= 0 && open[at]!.id !== id) at--
-    if (at < 0) return
-    for (; open.length > at; open.pop()) this.native().scopeExit()
+    if (at >= 0) this.closeTo(at)
   }
 
   /** Closes this very scope, and with it what was opened inside: the labels of what was not a range of its own. */
   close(scope: OpenScope): string[] {
     const at = this.open.indexOf(scope)
-    return at >= 0 ? this.closeTo(at).slice(1) : []
+    if (at < 0) return []
+    const inside = this.open.slice(at + 1).filter(({ range }) => !range)
+    const labels = inside.map(({ id }) => this.labelOf(id))
+    this.closeTo(at)
+    return labels
   }
 
   /** Whether a phase is open. */
@@ -135,7 +138,7 @@ export class ScopeStack {
     }
     let common = 0
     while (common < wanted.length && this.open[base + common]?.range === wanted[common]) common++
-    if (this.open.length > base + common) this.closeTo(base + common)
+    this.closeTo(base + common)
     for (const each of wanted.slice(common)) this.push({ id: each.id, isPhase: false, range: each }, true)
   }
 
@@ -148,14 +151,8 @@ export class ScopeStack {
     return scope
   }
 
-  private closeTo(depth: number): string[] {
-    const labels: string[] = []
-    while (this.open.length > depth) {
-      const { id, range } = this.open.pop()!
-      if (!range) labels.unshift(this.labelOf(id))
-      this.native().scopeExit()
-    }
-    return labels
+  private closeTo(depth: number): void {
+    for (; this.open.length > depth; this.open.pop()) this.native().scopeExit()
   }
 }
 

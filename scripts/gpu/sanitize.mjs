@@ -36,11 +36,10 @@ export async function sanitize({ args, cli, env, out }) {
   }
   const rest = [...args]
   const tools = taken(rest, '--tool')
-  const ops = taken(rest, '--op')
+  const named = taken(rest, '--op')
+  const ops = named.length > 0 ? named : allOps(cli, env)
   const folder = out ?? mkdtempSync(join(tmpdir(), 'vllm-ops-sanitize-'))
-  const tasks = (tools.length > 0 ? tools : TOOLS).flatMap((tool) =>
-    (ops.length > 0 ? ops : allOps(cli, env)).map((op) => ({ tool, op })),
-  )
+  const tasks = (tools.length > 0 ? tools : TOOLS).flatMap((tool) => ops.map((op) => ({ tool, op })))
   /** @type {Awaited<ReturnType<typeof underTool>>[]} */
   const runs = []
   const next = tasks[Symbol.iterator]()

@@ -38,7 +38,7 @@ class Launch {
   template <typename... Parameters, typename... Arguments>
   void operator()(void (*kernel)(Parameters...), dim3 grid, dim3 block,
                   Arguments&&... arguments) const {
-    launch(kernel, nullptr, {grid, block, 0, false},
+    launch(kernel, nullptr, {.grid = grid, .block = block},
            static_cast<Parameters>(std::forward<Arguments>(arguments))...);
   }
 
@@ -49,9 +49,47 @@ class Launch {
   /// allowed first (allow_shared).
   template <auto Kernel, typename... Arguments>
   void overlapping(dim3 grid, dim3 block, std::size_t shared, Arguments&&... arguments) const {
-    launch(Kernel, function<Kernel>(), {grid, block, shared, has_hopper_code<Kernel>()},
+    overlapping_clusters<Kernel>(1, grid, block, shared, std::forward<Arguments>(arguments)...);
+  }
+
+  /// The same in clusters of so many blocks, if that is more than 1: a divisor of grid.x, for which
+  /// most_clusters is not 0.
+  template <auto Kernel, typename... Arguments>
+  void overlapping_clusters(unsigned cluster, dim3 grid, dim3 block, std::size_t shared,
+                            Arguments&&... arguments) const {
+    launch(Kernel, function<Kernel>(),
+           {.grid = grid,
+            .block = block,
+            .shared = shared,
+            .overlaps = has_hopper_code<Kernel>(),
+            .cluster = cluster},
            std::forward<Arguments>(arguments)...);
   }
+
+  /// How many clusters of up to kMostClusterSize blocks run at the same time, if nothing else does;
+  /// 0 where the device or the code has none. Asked once for each device and size.
+  template <auto Kernel>
+  int most_clusters(unsigned cluster, dim3 block, std::size_t shared) const {
+    static std::array<std::array<int, kMostClusterSize>, kDevices>
+        known{};  // less 1; a race, as below
+    if (cluster == 0 || cluster > kMostClusterSize || !has_hopper_code<Kernel>()) return 0;
+    int& answer = known[check_.device() % kDevices][cluster - 1];
+    if (answer == 0) {
+      const Shape shape{.grid = cluster, .block = block, .shared = shared, .cluster = cluster};
+      std::array<cudaLaunchAttribute, kAttributes> attributes;
+      const cudaLaunchConfig_t config = runtime_config(shape, attributes);
+      int count = 0;
+      const auto kernel = reinterpret_cast<const void*>(Kernel);
+      if (cudaOccupancyMaxActiveClusters(&count, kernel, &config) != cudaSuccess)
+        static_cast<void>(
+            cudaGetLastError());  // there are none; else the next call would be blamed
+      answer = count + 1;
+    }
+    return answer - 1;
+  }
+
+  /// Blocks of a cluster at most: what every device with clusters can run.
+  static constexpr unsigned kMostClusterSize = 8;
 
   /// Lets a kernel have `bytes` of dynamic shared memory beside what it declares, and as many
   /// blocks of it on a multiprocessor as fit. Said once for each kernel and device.
@@ -110,9 +148,12 @@ class Launch {
   /// How a kernel is launched.
   struct Shape {
     dim3 grid, block;
-    std::size_t shared;  // bytes
-    bool overlaps;       // the kernel before it on the stream
+    std::size_t shared = 0;  // bytes
+    bool overlaps = false;   // the kernel before it on the stream
+    unsigned cluster = 1;    // blocks
   };
+  /// Attributes of a launch at most.
+  static constexpr std::size_t kAttributes = 2;
 
   /// By the driver where its name for the kernel, `function`, is known: the runtime looks that up
   /// each time, which takes a twentieth of a launch.
@@ -125,9 +166,18 @@ class Launch {
   }
 
   bool launch_by_driver(CUfunction function, const Shape& shape, void** parameters) const {
-    CUlaunchAttribute overlap{};
-    overlap.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
-    overlap.value.programmaticStreamSerializationAllowed = 1;
+    std::array<CUlaunchAttribute, kAttributes> attributes;
+    unsigned count = 0;
+    if (shape.overlaps) {
+      CUlaunchAttribute& overlap = attributes[count++];
+      overlap.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+      overlap.value.programmaticStreamSerializationAllowed = 1;
+    }
+    if (shape.cluster > 1) {
+      CUlaunchAttribute& cluster = attributes[count++];
+      cluster.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+      cluster.value.clusterDim = {shape.cluster, 1, 1};
+    }
     const CUlaunchConfig config{.gridDimX = shape.grid.x,
                                 .gridDimY = shape.grid.y,
                                 .gridDimZ = shape.grid.z,
@@ -136,8 +186,8 @@ class Launch {
                                 .blockDimZ = shape.block.z,
                                 .sharedMemBytes = static_cast<unsigned>(shape.shared),
                                 .hStream = stream_,
-                                .attrs = &overlap,
-                                .numAttrs = shape.overlaps ? 1u : 0u};
+                                .attrs = attributes.data(),
+                                .numAttrs = count};
     return Driver::get().launch(&config, function, parameters, nullptr) == CUDA_SUCCESS;
   }
 
@@ -145,18 +195,32 @@ class Launch {
   /// that has none yet, and errors are thrown in its words.
   [[gnu::noinline]] void launch_by_runtime(const void* kernel, const Shape& shape,
                                            void** parameters) const {
-    cudaLaunchAttribute overlap{};
-    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    overlap.val.programmaticStreamSerializationAllowed = 1;
+    std::array<cudaLaunchAttribute, kAttributes> attributes;
+    const cudaLaunchConfig_t config = runtime_config(shape, attributes);
+    require_success(check_, "the kernel was not launched",
+                    cudaLaunchKernelExC(&config, kernel, parameters));
+  }
+
+  /// A launch in the runtime's words; `attributes` are part of it.
+  cudaLaunchConfig_t runtime_config(
+      const Shape& shape, std::array<cudaLaunchAttribute, kAttributes>& attributes) const {
     cudaLaunchConfig_t config{};
     config.gridDim = shape.grid;
     config.blockDim = shape.block;
     config.dynamicSmemBytes = shape.shared;
     config.stream = stream_;
-    config.attrs = &overlap;
-    config.numAttrs = shape.overlaps ? 1 : 0;
-    require_success(check_, "the kernel was not launched",
-                    cudaLaunchKernelExC(&config, kernel, parameters));
+    config.attrs = attributes.data();
+    if (shape.overlaps) {
+      cudaLaunchAttribute& overlap = attributes[config.numAttrs++];
+      overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+      overlap.val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (shape.cluster > 1) {
+      cudaLaunchAttribute& cluster = attributes[config.numAttrs++];
+      cluster.id = cudaLaunchAttributeClusterDimension;
+      cluster.val.clusterDim = {shape.cluster, 1, 1};
+    }
+    return config;
   }
 
   /// The driver's name for a kernel on this device. Null where there is none: why, the runtime says

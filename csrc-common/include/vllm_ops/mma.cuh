@@ -35,13 +35,47 @@ __device__ inline void multiply_add<__nv_bfloat16>(float (&c)[4], const uint32_t
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-/// Two neighbouring elements of a fragment.
+/// Two neighbouring elements of a fragment: the first in the lower bits.
 template <typename T>
 __device__ inline uint32_t pair(T low, T high) {
   uint16_t bits[2];
   memcpy(&bits[0], &low, 2);
   memcpy(&bits[1], &high, 2);
   return bits[0] | static_cast<uint32_t>(bits[1]) << 16;
+}
+
+/// Two numbers rounded to neighbouring elements of a fragment.
+template <typename T>
+__device__ inline uint32_t rounded_pair(float2 numbers);
+template <>
+__device__ inline uint32_t rounded_pair<__half>(float2 numbers) {
+  const __half2 both = __float22half2_rn(numbers);
+  uint32_t bits;
+  memcpy(&bits, &both, sizeof(bits));
+  return bits;
+}
+template <>
+__device__ inline uint32_t rounded_pair<__nv_bfloat16>(float2 numbers) {
+  const __nv_bfloat162 both = __float22bfloat162_rn(numbers);
+  uint32_t bits;
+  memcpy(&bits, &both, sizeof(bits));
+  return bits;
+}
+
+/// Neighbouring elements of a fragment as float32.
+template <typename T>
+__device__ inline float2 pair_to_floats(uint32_t pair);
+template <>
+__device__ inline float2 pair_to_floats<__half>(uint32_t pair) {
+  __half2 both;
+  memcpy(&both, &pair, sizeof(both));
+  return __half22float2(both);
+}
+template <>
+__device__ inline float2 pair_to_floats<__nv_bfloat16>(uint32_t pair) {
+  __nv_bfloat162 both;
+  memcpy(&both, &pair, sizeof(both));
+  return __bfloat1622float2(both);
 }
 
 }  // namespace vllm_ops::cuda

@@ -4,9 +4,9 @@
 // over a paged cache (Kwon et al., 2023), with ALiBi (Press et al., 2021) and block sparsity. Both
 // ops run the same kernels: attend_tensor_cores for 16-bit elements in heads of up to 256 and
 // aligned blocks of multiples of 8 tokens, attend_any for everything else. Few sequences are cut
-// into parts, so that every multiprocessor has work, and combine_parts puts those together; the
-// parts' results are float32, in v2 in the caller's memory if that has room, else in memory of
-// torch's allocator. float32 inside, rounded at the end.
+// into parts, so that every multiprocessor has work. Their blocks put those together where they can
+// be a cluster; elsewhere combine_parts does, out of float32 results in v2's working memory if that
+// has room, else in memory of torch's allocator. float32 inside, rounded at the end.
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <vllm_ops/kernel.h>
@@ -24,10 +24,10 @@
 namespace vllm_ops::cuda {
 namespace {
 
-/// Tokens that a part has at least: those that the warps of a block read first, at once.
+/// Tokens that a part has at least: those that four warps of a block read first, at once.
 constexpr int64_t kLeastPartTokens = 64;
 /// Blocks of attend_any that a multiprocessor is given at once.
-constexpr int64_t kAnyBlocks = 8;
+constexpr int kAnyBlocks = 8;
 /// Query heads that attend_any works on together.
 constexpr int kAnyHeads = 4;
 /// Tokens of a sequence at most: indices of those that kernels look at behind it have 31 bits.
@@ -125,31 +125,70 @@ bool suits_whole_access(const CheckedAttention& checked) {
 /// Whether a chunk of the tensor cores' kernel is a block, of which bulk copies take all at once.
 bool suits_bulk_copies(const Launch& launch, const PagedLayout& layout) {
   return layout.block_size == kChunk &&
-         launch.has_hopper_code<attend_tensor_cores<__half, 128, DeepQueue, false>>();
+         launch.has_hopper_code<attend_tensor_cores<__half, 128, HalfQueue, false>>();
 }
+
+/// How the work on a call is shared out.
+struct Shares {
+  int64_t at_once;  // blocks that surely run at the same time
+  int64_t parts;    // of each sequence: as many as all run at once, if there is that much to read
+  bool whole = false;  // each block has a multiprocessor to itself (WholeQueue)
+
+  /// `units`: sequences times groups of heads that a block works on; parts have at least `least`
+  /// tokens.
+  static Shares of(int64_t units, int64_t at_once, int64_t longest, int64_t least) {
+    const int64_t most = std::max<int64_t>(1, longest / least);
+    return {at_once, std::clamp<int64_t>(at_once / units, 1, most)};
+  }
+  /// Of bulk copies: half as many blocks with twice as many warps, where that leaves no more
+  /// multiprocessors without work. There are fewer parts to be put together then.
+  static Shares of_bulk(int64_t units, int64_t multiprocessors, int64_t longest) {
+    const Shares halves = of(units, 2 * multiprocessors, longest, kLeastPartTokens);
+    Shares wholes = of(units, multiprocessors, longest, 2 * kLeastPartTokens);
+    wholes.whole = true;
+    return units <= multiprocessors && 2 * wholes.parts >= halves.parts ? wholes : halves;
+  }
+};
 
 template <typename T, int kSize, template <typename, int> typename Queue, bool kSparse>
 void launch_queue(const Launch& launch, const AttentionKernel& call, unsigned blocks) {
   using Q = Queue<T, kSize>;
   constexpr auto kKernel = attend_tensor_cores<T, kSize, Queue, kSparse>;
   launch.allow_shared<kKernel>(Q::kShared);
-  launch.overlapping<kKernel>(blocks, 32 * Q::kWarps, Q::kShared, call);
+  launch.overlapping_clusters<kKernel>(call.clusters ? static_cast<unsigned>(call.parts) : 1,
+                                       blocks, 32 * Q::kWarps, Q::kShared, call);
+}
+
+/// Whether clusters of all parts of a sequence run at once, for all of `units`.
+template <int kSize>
+bool fit_clusters(const Launch& launch, const Shares& shares, int64_t units) {
+  using Q = WholeQueue<__half, kSize>;  // of __nv_bfloat16 there are as many
+  constexpr auto kKernel = attend_tensor_cores<__half, kSize, WholeQueue, false>;
+  launch.allow_shared<kKernel>(Q::kShared);
+  return launch.most_clusters<kKernel>(static_cast<unsigned>(shares.parts), 32 * Q::kWarps,
+                                       Q::kShared) >= units;
+}
+bool suits_clusters(const Launch& launch, const Shares& shares, int64_t units, int64_t size) {
+  if (!shares.whole || shares.parts == 1) return false;
+  return size <= 64    ? fit_clusters<64>(launch, shares, units)
+         : size <= 128 ? fit_clusters<128>(launch, shares, units)
+                       : fit_clusters<256>(launch, shares, units);
 }
 
 template <typename T, int kSize>
 void launch_tensor_cores(const Launch& launch, const AttentionKernel& call, unsigned blocks,
-                         bool bulk) {
+                         bool bulk, bool whole) {
   const bool sparse = call.sparse.stride != 0;
   if (!bulk && sparse)
     launch_queue<T, kSize, CopyQueue, true>(launch, call, blocks);
   else if (!bulk)
     launch_queue<T, kSize, CopyQueue, false>(launch, call, blocks);
   else if (sparse)
-    launch_queue<T, kSize, WideQueue, true>(launch, call, blocks);
-  else if (blocks <= call.at_once)
-    launch_queue<T, kSize, DeepQueue, false>(launch, call, blocks);
+    launch_queue<T, kSize, HalfQueue, true>(launch, call, blocks);
+  else if (whole)
+    launch_queue<T, kSize, WholeQueue, false>(launch, call, blocks);
   else
-    launch_queue<T, kSize, WideQueue, false>(launch, call, blocks);
+    launch_queue<T, kSize, HalfQueue, false>(launch, call, blocks);
 }
 
 template <typename T, int kHeads>
@@ -186,34 +225,37 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
   call.head_groups = static_cast<int>(ceil_div(call.group_heads, together));
 
   const Launch launch(check);
-  // A block for each part, as many as surely run at once: a multiprocessor has room for one more of
-  // WideQueue's.
   const int64_t units = call.sequences * layout.heads * call.head_groups;
+  const int64_t processors = multiprocessors(check, check.device());
   const bool bulk = tensor_cores && suits_bulk_copies(launch, layout);
-  const int64_t at_once =
-      multiprocessors(check, check.device()) *
-      (bulk           ? int64_t{DeepQueue<__half, 128>::kBlocksPerMultiprocessor}
-       : tensor_cores ? int64_t{CopyQueue<__half, 128>::kBlocksPerMultiprocessor}
-                      : kAnyBlocks);
-  const int64_t parts = std::clamp<int64_t>(at_once / units, 1,
-                                            std::max<int64_t>(1, call.longest / kLeastPartTokens));
-  const int64_t rows = call.sequences * heads;
+  const Shares shares =
+      bulk && call.sparse.stride == 0
+          ? Shares::of_bulk(units, processors, call.longest)
+          : Shares::of(
+                units,
+                processors * (bulk           ? HalfQueue<__half, 128>::kBlocksPerMultiprocessor
+                              : tensor_cores ? CopyQueue<__half, 128>::kBlocksPerMultiprocessor
+                                             : kAnyBlocks),
+                call.longest, kLeastPartTokens);
+  const int64_t parts = shares.parts, rows = call.sequences * heads;
+  call.parts = static_cast<int>(parts);
+  call.clusters = suits_clusters(launch, shares, units, size);
+  call.aligned = suits_whole_access(checked);
+  call.at_once = static_cast<unsigned>(shares.at_once);
+  const bool combine = parts > 1 && !call.clusters;
   std::optional<PartMemory> memory;
   std::optional<Room> room;
   if (scratch != nullptr && scratch->partitions >= parts) room.emplace(scratch->tmp_out);
-  if (parts > 1 && room && room->floats >= rows * parts * size) {
+  if (combine && room && room->floats >= rows * parts * size) {
     call.sums = room->begin;
     call.maxima = scratch->max_logits.as<float>();
     call.totals = scratch->exp_sums.as<float>();
-  } else if (parts > 1) {
+  } else if (combine) {
     memory.emplace(check, rows * parts * (size + 2));
     call.sums = memory->data();
     call.maxima = call.sums + rows * parts * size;
     call.totals = call.maxima + rows * parts;
   }
-  call.parts = static_cast<int>(parts);
-  call.aligned = suits_whole_access(checked);
-  call.at_once = static_cast<unsigned>(at_once);
 
   const int64_t blocks = units * parts;
   if (blocks > kMost)
@@ -223,17 +265,17 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
   dispatch_floating(checked.query.dtype, [&]<typename T>() {
     if constexpr (sizeof(T) == 2) {
       if (tensor_cores && size <= 64)
-        launch_tensor_cores<T, 64>(launch, call, grid, bulk);
+        launch_tensor_cores<T, 64>(launch, call, grid, bulk, shares.whole);
       else if (tensor_cores && size <= 128)
-        launch_tensor_cores<T, 128>(launch, call, grid, bulk);
+        launch_tensor_cores<T, 128>(launch, call, grid, bulk, shares.whole);
       else if (tensor_cores)
-        launch_tensor_cores<T, 256>(launch, call, grid, bulk);
+        launch_tensor_cores<T, 256>(launch, call, grid, bulk, shares.whole);
     }
     if (!tensor_cores && single)
       launch_any<T, 1>(launch, call, grid, suits_vectors(checked));
     else if (!tensor_cores)
       launch_any<T, kAnyHeads>(launch, call, grid, suits_vectors(checked));
-    if (parts > 1) {
+    if (combine) {
       // Beside attend_any, which reads by the L1 cache, it starts a little later for that.
       launch.share_like_allowed<combine_parts<T>>();
       const unsigned warps = combine_warps(parts);

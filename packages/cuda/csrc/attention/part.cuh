@@ -3,7 +3,8 @@
 // What the kernels of paged attention share: how the work is shared out, which keys a head sees,
 // and where results go. A block works on one part of one sequence for the query heads of one KV
 // head, so that keys and values are read once for all of them. Parts of a sequence are put together
-// by another kernel (combine.cuh). Logits are in units of log2 throughout: p = 2^(logit - maximum).
+// by their blocks, if those are a cluster, or by another kernel (combine.cuh). Logits are in units
+// of log2 throughout: p = 2^(logit - maximum).
 //
 // Lengths and block numbers are the device's, and nobody waits for them: a length out of range or a
 // block that does not exist makes the sequence's result NaN, and nothing is read for it.
@@ -36,9 +37,10 @@ struct AttentionKernel : PagedAttentionCall {
   int group_heads;      // query heads of a KV head
   int head_groups;      // blocks that share them
   int parts;            // of each sequence
+  bool clusters;        // the parts' blocks are a cluster
   bool aligned;         // heads of query and out begin at multiples of kPutElements elements
   unsigned at_once;     // blocks that a device surely runs at the same time
-  // Of the parts, where there are several:
+  // Of the parts, where there are several that are no cluster:
   float* sums;    // [sequences, heads, parts, head_size], weighted values
   float* maxima;  // [sequences, heads, parts], largest logit; -inf without keys
   float* totals;  // [sequences, heads, parts], sum of weights
@@ -59,9 +61,9 @@ struct Work {
       block /= static_cast<unsigned>(count);
       return static_cast<int>(index);
     };
+    part = take(call.parts);
     head_group = take(call.head_groups);
     kv_head = take(call.layout.heads);
-    part = take(call.parts);
     sequence = block;
   }
 
@@ -136,6 +138,13 @@ class Bias {
   float slope_;
   int length_;
 };
+
+/// 2^x; 0 below 2^-126, which nothing is added to that it would change.
+__device__ inline float power_of_2(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+}
 
 /// The factor of what was weighed against an older maximum; 0 where there was none.
 __device__ inline float rescale(float before, float now) {

@@ -8,7 +8,8 @@
 //   BulkQueue: one lane copies a block of 16 tokens whole (cp.async.bulk), keys and values as they
 //     lie in the cache: [size / 8, 16, 8] and [size, 16]. Fewer instructions beside the arithmetic
 //     and room for more on its way: measured on an H200, it is what reaches the memory's rate.
-// Rows of 16 bytes either way, which is what ldmatrix reads.
+// Rows of 16 bytes either way, which is what ldmatrix reads. Two stages are enough to keep the
+// memory busy: measured on an H200, calls with three take 4 % longer.
 #pragma once
 
 #include <vllm_ops/copy_bulk.cuh>
@@ -19,6 +20,34 @@ namespace vllm_ops::cuda {
 
 /// Tokens that are worked on together.
 constexpr int kChunk = kPartStep;
+/// Bytes of shared memory behind a warp's queue for the queries of a block: of large heads, which
+/// leave no registers for them.
+template <int kSize>
+constexpr int kQueryBytes = kSize <= 128 ? 0 : kSize / 16 * 32 * int{sizeof(uint2)};
+/// Bytes of shared memory that blocks of a multiprocessor share, on compute capability 9.0.
+constexpr int kMultiprocessorShared = 228 << 10;
+
+/// The row of 16 bytes, of four 8 x 8 matrices, whose address a lane gives to ldmatrix: matrices 0
+/// and 1 are rows 0-7 of the first half and of the second, 2 and 3 are rows 8-15 of both.
+struct MatrixRow {
+  int row, half;
+  __device__ explicit MatrixRow(int lane) : row(lane / 16 * 8 + lane % 8), half(lane / 8 % 2) {}
+};
+
+/// Makes values behind the first `tokens` of a chunk zeros. `row_of`: the address of this lane's
+/// row of the matrices that 16 elements are in.
+template <int kSize, typename RowOf>
+__device__ inline void clear_values_behind(int tokens, int lane, const RowOf& row_of) {
+  const int kept = tokens - MatrixRow(lane).half * 8;
+#pragma unroll 1
+  for (int i = 0; i < kSize / 16; ++i)
+#pragma unroll
+    for (int t = 0; t < 8; ++t)
+      if (t >= kept)
+        asm volatile("st.shared.b16 [%0], %1;" ::"r"(row_of(i) + t * 2), "h"(uint16_t{0})
+                     : "memory");
+  __syncwarp();
+}
 
 /// Where the chunks of one block of threads come from.
 template <typename T>
@@ -57,7 +86,8 @@ class CopyQueue {
   static constexpr int kWarps = kSize <= 128 ? 4 : 2, kStages = kSize <= 64 ? 4 : 2;
   static constexpr int kBlocksPerMultiprocessor = 3;
   static constexpr int kBytes = kChunk * kSize * 2;  // a chunk of keys, or of values
-  static constexpr int kShared = kWarps * kStages * 2 * kBytes;
+  static constexpr int kEnd = kWarps * kStages * 2 * kBytes;
+  static constexpr int kShared = kEnd + kWarps * kQueryBytes<kSize>, kClusterBlocks = 1;
   static constexpr bool kEarly = false;  // copies cannot be got ready before they are started
 
   __device__ CopyQueue(const ChunkSource<T>& source, unsigned char* memory, int warp, int lane)
@@ -143,13 +173,18 @@ class CopyQueue {
   /// To be called behind the last stage.
   __device__ void next_round() {}
 
-  /// This lane's row of the four matrices of keys, or values, that elements 16 i … 16 i + 15 are
-  /// in.
+  /// This lane's row of the four matrices that elements 16 i … 16 i + 15 are in: of keys, rows are
+  /// tokens and halves of 8 elements; of values, rows are elements and halves of 8 tokens.
   __device__ uint32_t keys(int stage, int i) const {
-    return key_stage(stage) + i * 512 + lane_ * 16;
+    const MatrixRow at(lane_);
+    return key_stage(stage) + i * 512 + at.half * 256 + at.row * 16;
   }
   __device__ uint32_t values(int stage, int i) const {
-    return value_stage(stage) + lane_ / 16 * (kBytes / 2) + i * 256 + lane_ % 16 * 16;
+    const MatrixRow at(lane_);
+    return value_stage(stage) + at.half * (kBytes / 2) + i * 256 + at.row * 16;
+  }
+  __device__ void clear_values(int stage, int tokens) const {
+    clear_values_behind<kSize>(tokens, lane_, [&](int i) { return values(stage, i); });
   }
 
   /// Whether a block that was wanted does not exist.
@@ -181,17 +216,14 @@ class CopyQueue {
   bool missing_ = false;
 };
 
-/// `kBlocks`: that run at once on a multiprocessor, with 96 KiB of chunks each or, of three, 64.
-template <typename T, int kSize, int kBlocks>
+template <typename T, int kSize, int kBlockWarps>
 class BulkQueue {
  public:
-  static constexpr int kWarps = kSize <= 128 ? 4 : 2;
-  static constexpr int kStages = (kSize <= 64 ? 2 : 1) * (kBlocks == 2 ? 3 : 2);
-  static constexpr int kBlocksPerMultiprocessor = kBlocks;
+  static constexpr int kWarps = kBlockWarps, kStages = kSize <= 64 ? 4 : 2;
   static constexpr bool kEarly = true;  // copies can be got ready before they are started
   static constexpr int kBytes = kChunk * kSize * 2;  // room for a chunk of keys, or of values
   static constexpr int kBarriers = kWarps * kStages * 2 * 8;
-  static constexpr int kShared = kWarps * kStages * 2 * kBytes + kBarriers;
+  static constexpr int kEnd = kWarps * kStages * 2 * kBytes + kBarriers;
 
   __device__ BulkQueue(const ChunkSource<T>& source, unsigned char* memory, int warp, int lane)
       : source_(source),
@@ -212,9 +244,10 @@ class BulkQueue {
     __syncwarp();
   }
 
-  /// Begins at a chunk; `blocks`: what block_of has for it.
-  __device__ void begin(int first_chunk, int blocks) {
-    first_chunk_ = first_chunk, blocks_ = blocks, group_ = 0, missing_ = false;
+  /// Begins at a chunk; `block`: what block_of has for it.
+  __device__ void begin(int first_chunk, int block) {
+    first_chunk_ = first_chunk, group_ = 0, missing_ = false;
+    know(block);
   }
 
   /// The block of this lane's chunk: every kWarps-th one from `first_chunk` on.
@@ -233,33 +266,33 @@ class BulkQueue {
     fetch_bulk(source.values_of(block), bytes);
   }
 
-  /// A chunk is a block. Each lane has the number of one: of 32 chunks of this warp.
+  /// A chunk is a block. Each lane knows where one is, of 32 chunks of this warp, and copies it.
   __device__ void look_up(int chunk) {
-    inside_ = chunk < source_.last_chunk;
-    if (!inside_) return;
     const int index = (chunk - first_chunk_) / kWarps;
-    if (index / 32 != group_) {
+    const bool inside = chunk < source_.last_chunk;
+    if (inside && index / 32 != group_) {
       group_ = index / 32;
-      blocks_ = block_of(source_, first_chunk_ + group_ * 32 * kWarps, lane_);
+      know(block_of(source_, first_chunk_ + group_ * 32 * kWarps, lane_));
     }
-    block_ = __shfl_sync(~0u, blocks_, index % 32);
+    mine_ = inside && index % 32 == lane_;
   }
 
   /// Copies of the first chunks are got ready; nothing of the caches is read before send().
   __device__ void prepare(int stage) {
-    const bool there = present();
-    if (lane_ == 0) expect(stage * 2, there), expect(stage * 2 + 1, there);
-    first_keys_[stage] = there ? source_.keys_of(block_) : nullptr;
-    first_values_[stage] = source_.values_of(block_);
+    if (lane_ == stage) expect(stage * 2), expect(stage * 2 + 1);
   }
   __device__ void send(int stage) {
-    if (lane_ != 0 || first_keys_[stage] == nullptr) return;
-    copy(stage * 2, first_keys_[stage]);
-    copy(stage * 2 + 1, first_values_[stage]);
+    if (lane_ != stage || keys_ == nullptr) return;
+    copy(stage * 2, keys_);
+    copy(stage * 2 + 1, values_);
   }
 
-  __device__ void fetch_keys(int stage) { fetch(stage * 2, source_.keys_of(block_)); }
-  __device__ void fetch_values(int stage) { fetch(stage * 2 + 1, source_.values_of(block_)); }
+  __device__ void fetch_keys(int stage) {
+    if (mine_) fetch(stage * 2, keys_);
+  }
+  __device__ void fetch_values(int stage) {
+    if (mine_) fetch(stage * 2 + 1, values_);
+  }
 
   __device__ void wait_for_keys(int stage) { wait_for_barrier(barrier(stage * 2), parity_); }
   __device__ void wait_for_values(int stage) { wait_for_barrier(barrier(stage * 2 + 1), parity_); }
@@ -268,46 +301,64 @@ class BulkQueue {
   __device__ void next_round() { parity_ ^= 1; }
 
   __device__ uint32_t keys(int stage, int i) const {
-    return place(stage * 2) + i * 512 + lane_ * 16;
+    const MatrixRow at(lane_);
+    return place(stage * 2) + i * 512 + at.half * 256 + at.row * 16;
   }
   __device__ uint32_t values(int stage, int i) const {
-    return place(stage * 2 + 1) + (i * 16 + lane_ % 16) * 32 + lane_ / 16 * 16;
+    const MatrixRow at(lane_);
+    return place(stage * 2 + 1) + i * 512 + at.row * 32 + at.half * 16;
+  }
+  __device__ void clear_values(int stage, int tokens) const {
+    clear_values_behind<kSize>(tokens, lane_, [&](int i) { return values(stage, i); });
   }
   __device__ bool missing() const { return missing_; }
 
  private:
-  __device__ bool present() {
-    const bool there = inside_ && exists(source_.call, block_);
-    missing_ |= inside_ && !there;
-    return there;
+  /// This lane's chunk of the group is this block.
+  __device__ void know(int block) {
+    const int chunk = first_chunk_ + (group_ * 32 + lane_) * kWarps;
+    const bool inside = chunk < source_.last_chunk, there = inside && exists(source_.call, block);
+    missing_ |= inside && !there;
+    keys_ = there ? source_.keys_of(block) : nullptr;
+    values_ = source_.values_of(block);
   }
-  /// Every stage's barriers end their phase in every round, chunk or none.
-  __device__ void expect(int at, bool there) { arrive_expecting(barrier(at), there ? bytes_ : 0); }
+  /// A barrier's phase ends without a copy where there is no chunk, or its block does not exist.
+  __device__ void expect(int at) { arrive_expecting(barrier(at), keys_ != nullptr ? bytes_ : 0); }
   __device__ void copy(int at, const T* from) {
     copy_bulk_once(place(at), from, bytes_, barrier(at));
   }
   __device__ void fetch(int at, const T* from) {
-    const bool there = present();
-    if (lane_ != 0) return;
-    expect(at, there);
-    if (there) copy(at, from);
+    expect(at);
+    if (keys_ != nullptr) copy(at, from);
   }
   __device__ uint32_t place(int at) const { return queue_ + at * kBytes; }
   __device__ uint32_t barrier(int at) const { return barriers_ + at * 8; }
 
   const ChunkSource<T>& source_;
-  int lane_, first_chunk_ = 0, blocks_ = -1, group_ = 0;
+  int lane_, first_chunk_ = 0, group_ = 0;
   uint32_t bytes_, queue_, barriers_, parity_ = 0;
-  int block_ = -1;
-  const T *first_keys_[kStages], *first_values_[kStages];  // of the first chunks
-  bool inside_ = false, missing_ = false;
+  const T *keys_ = nullptr, *values_ = nullptr;  // of this lane's chunk; keys_: null without one
+  bool mine_ = false;                            // the chunk that is to be fetched next
+  bool missing_ = false;
 };
 
-/// For blocks that all run at once, with more under way; and for more of them, some of which read
-/// while others begin and end.
+/// Of blocks two of which run at once on a multiprocessor: a third, for which there might be room,
+/// would leave others with one.
 template <typename T, int kSize>
-using DeepQueue = BulkQueue<T, kSize, 2>;
+struct HalfQueue : BulkQueue<T, kSize, kSize <= 128 ? 4 : 2> {
+  using BulkQueue<T, kSize, kSize <= 128 ? 4 : 2>::BulkQueue;
+  static constexpr int kBlocksPerMultiprocessor = 2, kShared = 80 << 10, kClusterBlocks = 1;
+  static_assert(HalfQueue::kEnd + HalfQueue::kWarps * kQueryBytes<kSize> <= kShared &&
+                3 * kShared > kMultiprocessorShared);
+};
+
+/// Of blocks with twice as many warps, each of which has a multiprocessor to itself. Behind queues
+/// and queries there is room for the results of the blocks of a cluster.
 template <typename T, int kSize>
-using WideQueue = BulkQueue<T, kSize, 3>;
+struct WholeQueue : BulkQueue<T, kSize, kSize <= 128 ? 8 : 4> {
+  using BulkQueue<T, kSize, kSize <= 128 ? 8 : 4>::BulkQueue;
+  static constexpr int kBlocksPerMultiprocessor = 1, kShared = 220 << 10, kClusterBlocks = 8;
+  static_assert(2 * kShared > kMultiprocessorShared);
+};
 
 }  // namespace vllm_ops::cuda

@@ -2,14 +2,22 @@
 //
 // Paged attention of 16-bit elements on tensor cores, at the speed of memory. A warp takes every
 // kWarps-th chunk of 16 tokens of the block's part, out of its queue of chunks on their way; the
-// warps' results are put together at the end. Products are of 16 tokens or 16 elements of a head by
-// 8 query heads:
-//   S^T [16 tokens, 8 heads] += K [16, 16 elements] Q^T    O^T [16 elements, 8] += V^T [16, 16] P^T
+// results of warps, and of the blocks of a cluster, are put together at the end. Products have 8
+// rows for query heads and 8 more:
+//   S [heads | 0, 8 tokens] += Q [heads | 0, 16 elements] K^T [16, 8]
+//   O [high | low, 8 elements] += P [high | low, 16 tokens] V [16, 8]
 // The caches' layouts are what ldmatrix wants: pieces of 8 elements, rows of 8 tokens. Weights are
-// split into a sum of two 16-bit numbers, so that only the result is rounded. Fragments as in
-// mma.cuh: lane = 4 row + column throughout.
+// split into sums of two 16-bit numbers, high and low, so that only the result is rounded; a lane
+// has the logits that its part of P is made of. Fragments as in mma.cuh: lane = 4 row + column
+// throughout, and a lane's row is its head.
+//
+// Chunks are worked on one after the other, each in the time of its instructions one behind the
+// other: there are few warps, and half as many instructions made calls 3 to 8 % faster. Hence a
+// lane that copies a chunk has looked up where it is, and the reference of weights is not their
+// largest logit: it is changed when a logit is kMostAhead above.
 #pragma once
 
+#include <vllm_ops/cluster.cuh>
 #include <vllm_ops/mma.cuh>
 
 #include "queue.cuh"
@@ -27,73 +35,139 @@ __device__ inline void load_matrices(uint32_t (&m)[4], uint32_t address) {
                : "memory");
 }
 
-__device__ inline uint32_t transpose(uint32_t m) {
-  uint32_t transposed;
-  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(transposed) : "r"(m));
-  return transposed;
-}
+/// Logits are no more than this above the reference of their weights, in units of log2.
+constexpr float kMostAhead = 8.0f;
 
 /// Heads that a block works on.
 struct Heads {
   int first, count;
 };
 
-/// Floats of a head of the warps' sums in shared memory: in different banks, by 16 bytes.
+/// Floats of a head of results in shared memory: half a warp writes to different banks.
 template <int kSize>
-constexpr int kSumsRow = kSize + 4;
+constexpr int kSumsRow = kSize + 8;
+/// Floats of one result: sums [heads, kSumsRow], then references and totals [heads].
+template <int kSize>
+constexpr int kResultFloats = kHeadsOfBlock * (kSumsRow<kSize> + 2);
 
-/// Floats of shared memory in which the warps' results are put together.
-template <int kSize, int kWarps>
-constexpr int kResultFloats = kWarps * kHeadsOfBlock * (kSumsRow<kSize> + 2);
+/// Results for the heads of a block in shared memory, of its warps or of the blocks of a cluster.
+template <int kSize>
+struct Results {
+  static constexpr int kReferences = kHeadsOfBlock * kSumsRow<kSize>;
+  static constexpr int kTotals = kReferences + kHeadsOfBlock;
 
-/// Puts the results of a block's warps together and writes them. Each warp has sums O^T, the maxima
-/// of this lane's two heads, and its row's part of their totals. `memory`: kResultFloats that no
-/// warp uses any more.
+  float* memory;
+
+  /// Neighbouring elements of a head.
+  struct Piece {
+    PutFloats sums{};
+    float reference = -INFINITY, total = 0.0f;
+  };
+
+  /// Elements `d` … of a head: the first `count` results put together, kAtOnce of them at once.
+  /// Totals that are NaN mark what could not be computed, though there may be no reference.
+  template <int kAtOnce>
+  __device__ __forceinline__ Piece merge(int count, int head, int d) const {
+    Piece merged;
+#pragma unroll kAtOnce
+    for (int i = 0; i < count; ++i)
+      merged.reference =
+          fmaxf(merged.reference, memory[i * kResultFloats<kSize> + kReferences + head]);
+#pragma unroll kAtOnce
+    for (int i = 0; i < count; ++i) {
+      const float* const result = memory + i * kResultFloats<kSize>;
+      const float factor = rescale(result[kReferences + head], merged.reference);
+      const float total = result[kTotals + head];
+      merged.total += total != total ? total : factor * total;
+      const auto sums = load<kPutElements>(result + head * kSumsRow<kSize> + d);
+#pragma unroll
+      for (int e = 0; e < kPutElements; ++e) merged.sums[e] += factor * sums.values[e];
+    }
+    return merged;
+  }
+};
+
+/// Calls body(head, d) for the elements `d` … that this thread puts together.
+template <int kSize, typename Body>
+__device__ __forceinline__ void for_each_piece(const Heads& heads, int size, const Body& body) {
+#pragma unroll 1
+  for (int i = threadIdx.x * kPutElements; i < heads.count * kSize; i += blockDim.x * kPutElements)
+    if (i % kSize < size) body(i / kSize, i % kSize);
+}
+
+/// Where the first block of a cluster puts the results of all of them together: a barrier that
+/// counts the bytes of the others', and room for each.
+template <int kSize>
+struct ClusterResults {
+  static constexpr int kBarrierBytes = 16;
+  static constexpr int bytes(int blocks) {
+    return kBarrierBytes + blocks * kResultFloats<kSize> * int{sizeof(float)};
+  }
+
+  unsigned char* memory;
+
+  __device__ uint32_t barrier() const { return shared_address(memory); }
+  __device__ float* result(int block) const {
+    return reinterpret_cast<float*>(memory + kBarrierBytes) + block * kResultFloats<kSize>;
+  }
+  /// Of a thread of each block, before they arrive at the cluster.
+  __device__ void init() const {
+    init_barrier(barrier());
+    publish_barriers();
+  }
+};
+
+/// Puts the results of a block's warps together, then those of a cluster's blocks, and writes them.
+/// Each warp has sums O, and of this lane's head the reference of its weights and this lane's part
+/// of their total. `memory` has room for the results of the warps; nothing uses it any more.
 template <typename T, int kSize, int kWarps>
 __device__ __forceinline__ void put_together(const AttentionKernel& call, const Work& work,
                                              const Heads& heads, float* memory,
-                                             const float (&sums)[kSize / 16][4],
-                                             const float (&maximum)[2], float (&total)[2],
-                                             bool missing) {
-  constexpr int kRow = kSumsRow<kSize>;
+                                             const ClusterResults<kSize>& cluster,
+                                             const float (&sums)[kSize / 8][4], float reference,
+                                             float total, bool missing) {
+  using R = Results<kSize>;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
-  // Sums [warps, heads, kRow], then maxima and totals [warps, heads].
-  float* const all_sums = memory;
-  float* const all_maxima = all_sums + kWarps * kHeadsOfBlock * kRow;
-  float* const all_totals = all_maxima + kWarps * kHeadsOfBlock;
-  for (int h = 0; h < 2; ++h) {
+  float* const result = memory + warp * kResultFloats<kSize>;
+  total += __shfl_xor_sync(~0u, total, 1);
+  total += __shfl_xor_sync(~0u, total, 2);
+  if (column == 0) result[R::kReferences + row] = reference, result[R::kTotals + row] = total;
 #pragma unroll
-    for (int step = 4; step < 32; step *= 2) total[h] += __shfl_xor_sync(~0u, total[h], step);
-    const int place = warp * kHeadsOfBlock + column * 2 + h;
-    if (row == 0) all_maxima[place] = maximum[h], all_totals[place] = total[h];
-#pragma unroll
-    for (int i = 0; i < kSize / 16; ++i) {
-      all_sums[place * kRow + i * 16 + row] = sums[i][h];
-      all_sums[place * kRow + i * 16 + row + 8] = sums[i][2 + h];
-    }
-  }
+  for (int i = 0; i < kSize / 8; ++i)
+    *reinterpret_cast<float2*>(result + row * kSumsRow<kSize> + i * 8 + 2 * column) =
+        float2{sums[i][0] + sums[i][2], sums[i][1] + sums[i][3]};
   __syncthreads();
-  // A thread puts kPutElements of a head together.
   const int size = static_cast<int>(call.layout.head_size);
-#pragma unroll 1
-  for (int i = threadIdx.x * kPutElements; i < heads.count * size;
-       i += 32 * kWarps * kPutElements) {
-    const int head = i / size, d = i % size;
-    float most = -INFINITY, all = 0.0f;
-    PutFloats sum{};
-#pragma unroll
-    for (int w = 0; w < kWarps; ++w) most = fmaxf(most, all_maxima[w * kHeadsOfBlock + head]);
-#pragma unroll
-    for (int w = 0; w < kWarps; ++w) {
-      const int place = w * kHeadsOfBlock + head;
-      const float f = rescale(all_maxima[place], most), part = all_totals[place];
-      all += part != part ? part : f * part;
-      const auto values = load<kPutElements>(all_sums + place * kRow + d);
-#pragma unroll
-      for (int e = 0; e < kPutElements; ++e) sum[e] += f * values.values[e];
+  const uint32_t barrier = in_first_block(cluster.barrier());
+  float* const own = cluster.result(work.part);
+  const uint32_t to = in_first_block(shared_address(own));
+  for_each_piece<kSize>(heads, size, [&](int head, int d) {
+    const auto piece = R{memory}.template merge<kWarps>(kWarps, head, d);
+    const float all = missing ? NAN : piece.total;
+    if (!call.clusters)
+      return put<T>(call, work, heads.first + head, d, piece.sums, piece.reference, all);
+    const float4 numbers{piece.sums[0], piece.sums[1], piece.sums[2], piece.sums[3]};
+    const int place = head * kSumsRow<kSize> + d;
+    if (work.part == 0) {
+      *reinterpret_cast<float4*>(own + place) = numbers;
+      if (d == 0) own[R::kReferences + head] = piece.reference, own[R::kTotals + head] = all;
+    } else {
+      send(to + place * 4, numbers, barrier);
+      if (d != 0) return;
+      send(to + (R::kReferences + head) * 4, piece.reference, barrier);
+      send(to + (R::kTotals + head) * 4, all, barrier);
     }
-    put<T>(call, work, heads.first + head, d, sum, most, missing ? NAN : all);
-  }
+  });
+  if (!call.clusters || work.part != 0) return;
+  if (threadIdx.x == 0)
+    arrive_expecting(barrier, static_cast<uint32_t>((call.parts - 1) * heads.count * (size + 2) *
+                                                    sizeof(float)));
+  __syncthreads();  // own results
+  wait_for_barrier(barrier, 0);
+  for_each_piece<kSize>(heads, size, [&](int head, int d) {
+    const auto piece = R{cluster.result(0)}.template merge<1>(call.parts, head, d);
+    put_result<T>(call, work.sequence, heads.first + head, d, piece.sums, piece.total);
+  });
 }
 
 /// kSparse: some head does not see all keys.
@@ -103,9 +177,17 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
     attend_tensor_cores(const __grid_constant__ AttentionKernel call) {
   using Q = Queue<T, kSize>;
   constexpr int kSteps = kSize / 16;  // of 16 elements of a head
-  static_assert(kResultFloats<kSize, Q::kWarps> * sizeof(float) <= Q::kShared);
+  static_assert(Q::kWarps * kResultFloats<kSize> * sizeof(float) <= Q::kEnd);
+  constexpr int kResults = Q::kEnd + Q::kWarps * kQueryBytes<kSize>;
+  static_assert(Q::kClusterBlocks == 1 ||
+                kResults + ClusterResults<kSize>::bytes(Q::kClusterBlocks) <= Q::kShared);
   extern __shared__ __align__(128) unsigned char queues[];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
+  const ClusterResults<kSize> cluster{queues + kResults};
+  if (call.clusters) {
+    if (threadIdx.x == 0) cluster.init();
+    arrive_at_cluster();
+  }
   // Everything up to the first copies is got ready while the kernel before this one ends, by what
   // lengths and blocks are now. Whether that kernel changed them is seen when the copies have been
   // started. With sparsity the first chunks may lie behind the blocks that are known by then.
@@ -119,25 +201,25 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
   const int blocks_before = Q::block_of(source, first_chunk, lane);
   if (blockIdx.x < call.at_once) Q::fetch_ahead(source, first_chunk, blocks_before, lane);
 
-  // This lane's columns of S^T and O^T are two heads; those behind the last one are that one again
-  // and come to nothing.
+  // Rows behind the last head are that one again and come to nothing.
   const int size = static_cast<int>(call.layout.head_size);
   const int first_head = work.kv_head * call.group_heads + work.head_group * kHeadsOfBlock;
   const int count = min(kHeadsOfBlock, call.group_heads - work.head_group * kHeadsOfBlock);
-  const int heads[2] = {first_head + min(2 * column, count - 1),
-                        first_head + min(2 * column + 1, count - 1)};
-  Sight sights[2];
-  const auto sees = [&](int chunk, int t, int head) {  // row t of the chunk
-    const int token = chunk * kChunk + t;
-    return token < work.length && (!kSparse || sights[head].sees(token));
+  const int head = first_head + min(row, count - 1);
+  Sight sight;
+  const auto token_of = [&](int chunk, int t) {  // this lane's four tokens of a chunk
+    return chunk * kChunk + 2 * column + t / 2 * 8 + t % 2;
+  };
+  const auto sees = [&](int token) {
+    return token < work.length && (!kSparse || sight.sees(token));
   };
 
   // The chunks of this warp: every kWarps-th one that any of the heads sees.
   const auto visible_from = [&](int chunk) {
     if constexpr (kSparse)
       while (chunk < source.last_chunk &&
-             !__any_sync(~0u, sees(chunk, row, 0) || sees(chunk, row, 1) ||
-                                  sees(chunk, row + 8, 0) || sees(chunk, row + 8, 1)))
+             !__any_sync(~0u, sees(token_of(chunk, 0)) || sees(token_of(chunk, 1)) ||
+                                  sees(token_of(chunk, 2)) || sees(token_of(chunk, 3))))
         chunk += Q::kWarps;
     return chunk;
   };
@@ -167,7 +249,7 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
   // Behind the first copies, but before the others: answers come in the order of questions.
   const int length_now = work.said_length(call);
   const int blocks_now = kEarly ? Q::block_of(source, first_chunk, lane) : blocks_before;
-  uint32_t queries[kSteps][2] = {};  // Q^T: this lane's head is `row`
+  uint32_t queries[kSteps][2] = {};  // of this lane's head
   const auto read_query = [&](const auto& read) {
 #pragma unroll
     for (int i = 0; i < 2 * kSteps; ++i)
@@ -177,6 +259,16 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
     read_query([](const T* from) { return *reinterpret_cast<const uint32_t*>(from); });
   else
     read_query([](const T* from) { return pair(from[0], from[1]); });
+  uint2* const shared_queries =
+      reinterpret_cast<uint2*>(queues + Q::kEnd + warp * kQueryBytes<kSize>) + lane;
+  if constexpr (kQueryBytes < kSize >> 0) {
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) shared_queries[i * 32] = {queries[i][0], queries[i][1]};
+    __syncwarp();
+  }
+  const auto query_of = [&](int i) {
+    return kQueryBytes<kSize> > 0 ? shared_queries[i * 32] : uint2{queries[i][0], queries[i][1]};
+  };
   bool again = true;
   if constexpr (kEarly) {
 #pragma unroll
@@ -196,8 +288,7 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
     work.set_length(call, length_now);
     source.set(work);
     first_chunk = work.begin / kChunk + warp;
-    if constexpr (kSparse)
-      for (int h = 0; h < 2; ++h) sights[h] = Sight(call, work, heads[h]);
+    if constexpr (kSparse) sight = Sight(call, work, head);
     begin(Q::block_of(source, first_chunk, lane));
 #pragma unroll 1
     for (int stage = 0; stage < Q::kStages; ++stage) {
@@ -207,84 +298,81 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
     }
   }
   const int length = work.length, last_chunk = source.last_chunk;
-  const Bias biases[2] = {Bias(call, work, heads[0]), Bias(call, work, heads[1])};
+  const Bias bias(call, work, head);
+  const bool biased = call.alibi_slopes != nullptr;
 
   const float scale = call.scale * static_cast<float>(M_LOG2E);
-  float maximum[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};  // `total`: of this row
-  float sums[kSteps][4];
+  // `maximum`: the reference, or -inf before there is one. `total`: of this lane's tokens.
+  float maximum = -INFINITY, reference = 0.0f, total = 0.0f;
+  float sums[kSize / 8][4];
 #pragma unroll
-  for (int i = 0; i < kSteps; ++i)
+  for (int i = 0; i < kSize / 8; ++i)
 #pragma unroll
     for (int j = 0; j < 4; ++j) sums[i][j] = 0.0f;
 
+  if (call.clusters) wait_for_cluster();  // now that copies are under way
+#pragma unroll 1
   for (int stage = 0; chunk < last_chunk;) {
     queue.wait_for_keys(stage);
-    float products[2][4] = {};  // two chains of additions
+    float products[2][2][4] = {};  // [chain of additions][tokens 0-7 | 8-15]
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
       uint32_t k[4];
       load_matrices(k, queue.keys(stage, i));
-      multiply_add<T>(products[i % 2], k, queries[i]);
+      const uint2 own = query_of(i);
+      const uint32_t q[4] = {own.x, 0, own.y, 0};
+      multiply_add<T>(products[i % 2][0], q, {k[0], k[1]});
+      multiply_add<T>(products[i % 2][1], q, {k[2], k[3]});
     }
     __syncwarp();
     queue.fetch_keys(stage);
 
-    uint32_t weights[2][2];    // P^T, the larger and the smaller 16 bits, as [tokens 0-7 | 8-15]
-    float factor[2], p[2][2];  // p: [tokens row | row + 8][head]
+    float logits[4], largest = -INFINITY;
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      float product[2], bias[2];
-      bool seen[2];
-      float newest = maximum[h];
+    for (int t = 0; t < 4; ++t)
+      logits[t] = (products[0][t / 2][t % 2] + products[1][t / 2][t % 2]) * scale;
+    if (biased)
 #pragma unroll
-      for (int t = 0; t < 2; ++t) {
-        product[t] = products[0][2 * t + h] + products[1][2 * t + h];
-        bias[t] = biases[h].at(chunk * kChunk + row + 8 * t);
-        seen[t] = sees(chunk, row + 8 * t, h);
-        newest = fmaxf(newest, seen[t] ? fmaf(product[t], scale, bias[t]) : -INFINITY);
-      }
+      for (int t = 0; t < 4; ++t) logits[t] += bias.at(token_of(chunk, t));
+    const int rest = length - chunk * kChunk;  // tokens from this chunk on
+    if (kSparse || rest < kChunk)
 #pragma unroll
-      for (int step = 4; step < 32; step *= 2)
-        newest = fmaxf(newest, __shfl_xor_sync(~0u, newest, step));
-      factor[h] = rescale(maximum[h], newest);
-      maximum[h] = newest;
-      const float reference = newest == -INFINITY ? 0.0f : newest;
+      for (int t = 0; t < 4; ++t)
+        if (!sees(token_of(chunk, t))) logits[t] = -INFINITY;
 #pragma unroll
-      for (int t = 0; t < 2; ++t)
-        p[t][h] = seen[t] ? exp2f(fmaf(product[t], scale, bias[t] - reference)) : 0.0f;
-      total[h] = total[h] * factor[h] + (p[0][h] + p[1][h]);
+    for (int t = 0; t < 4; ++t) largest = fmaxf(largest, logits[t]);
+    if (__any_sync(~0u, largest > maximum + kMostAhead)) {
+      largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
+      largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
+      const float newest = fmaxf(largest, maximum), factor = rescale(maximum, newest);
+      maximum = newest;
+      if (newest != -INFINITY) reference = newest;
+      total *= factor;
+#pragma unroll
+      for (int i = 0; i < kSize / 8; ++i)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) sums[i][j] *= factor;
     }
+    uint32_t weights[4];  // P: high and low of tokens 0-7, then of 8-15
 #pragma unroll
-    for (int t = 0; t < 2; ++t) {
-      T high[2], low[2];
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        high[h] = from_float<T>(p[t][h]);
-        low[h] = from_float<T>(p[t][h] - to_float(high[h]));
-      }
-      weights[0][t] = transpose(pair(high[0], high[1]));
-      weights[1][t] = transpose(pair(low[0], low[1]));
-    }
-    if (__any_sync(~0u, factor[0] != 1.0f || factor[1] != 1.0f)) {
-#pragma unroll
-      for (int i = 0; i < kSteps; ++i)
-#pragma unroll
-        for (int j = 0; j < 4; ++j) sums[i][j] *= factor[j % 2];
+    for (int t = 0; t < 4; t += 2) {
+      const float2 p{power_of_2(logits[t] - reference), power_of_2(logits[t + 1] - reference)};
+      weights[t] = rounded_pair<T>(p);
+      const float2 high = pair_to_floats<T>(weights[t]);
+      weights[t + 1] = rounded_pair<T>({p.x - high.x, p.y - high.y});
+      total += p.x + p.y;
     }
 
     queue.wait_for_values(stage);
-    // Values behind the last token may be anything, NaN too. This lane holds those of tokens
-    // 2 column + {0, 1, 8, 9}.
-    const int rest = length - chunk * kChunk - column * 2;
-    const uint32_t masks[2] = {(rest > 0 ? 0xffffu : 0u) | (rest > 1 ? 0xffff0000u : 0u),
-                               (rest > 8 ? 0xffffu : 0u) | (rest > 9 ? 0xffff0000u : 0u)};
+    // Values behind the last token may be anything, NaN too.
+    if (rest < kChunk) [[unlikely]]
+      queue.clear_values(stage, rest);
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
       uint32_t v[4];
       load_matrices(v, queue.values(stage, i));
-      v[0] &= masks[0], v[1] &= masks[0], v[2] &= masks[1], v[3] &= masks[1];
-      multiply_add<T>(sums[i], v, weights[0]);
-      multiply_add<T>(sums[i], v, weights[1]);
+      multiply_add<T>(sums[2 * i], weights, {v[0], v[1]});
+      multiply_add<T>(sums[2 * i + 1], weights, {v[2], v[3]});
     }
     __syncwarp();
     queue.fetch_values(stage);
@@ -303,7 +391,7 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
 
   const bool missing = __syncthreads_or(!work.valid || queue.missing());  // every queue is empty
   put_together<T, kSize, Q::kWarps>(call, work, {first_head, count},
-                                    reinterpret_cast<float*>(queues), sums, maximum, total,
+                                    reinterpret_cast<float*>(queues), cluster, sums, maximum, total,
                                     missing);
 }
 

@@ -23,6 +23,14 @@ constexpr unsigned kThreads = 256;
 /// A tile: tokens, and bytes of one head of each, in pieces as keys lie in.
 constexpr int kTileTokens = 32, kTileBytes = 256, kPiece = 16, kPieces = kTileBytes / kPiece;
 
+/// Pieces of a tile before those of a token. Rows are an odd number of pieces apart, so that a
+/// quarter of a warp reads its pieces from different banks; and 8 tokens further so many that two
+/// elements each of 16 heads' rows do not meet there either.
+__host__ __device__ constexpr unsigned place_in_tile(unsigned token) {
+  return token * (kPieces + 1) + token / 8 * 4;
+}
+constexpr unsigned kTilePieces = place_in_tile(kTileTokens - 1) + kPieces;
+
 /// Where a slot is. Blocks and positions fit into 32 bits but for absurdly large caches, and 64-bit
 /// division takes several times as long.
 struct Place {
@@ -80,74 +88,103 @@ struct PagedArguments {
   bool once;        // nobody reads the cache soon
   bool value_runs;  // 16 bytes of a value's row, beginning at a multiple of them, are of one block
   unsigned early_blocks;  // that fetch what they read ahead
+  unsigned chunks;        // of a head: tiles side by side
+};
+
+/// Where a token's key and value go: the place of the first element of a tile's head.
+template <typename E>
+struct Target {
+  E* key;  // null: nowhere
+  E* value;
+};
+
+/// Neighbouring elements of a token.
+template <typename E>
+struct alignas(2 * sizeof(E)) ElementPair {
+  E first, second;
 };
 
 /// A block moves tiles of kTileTokens tokens (blockIdx.y) and kTileBytes of one head (blockIdx.x):
-/// blocks that run at once read, and write, what lies next to each other.
+/// blocks that run at once read, and write, what lies next to each other. Few instructions for each
+/// byte, and room for as many threads as a multiprocessor has: where tokens go is worked out once.
 template <bool kAligned, typename E>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2048 / kThreads)
     paged_kernel(const __grid_constant__ PagedArguments<E> a) {
   let_next_kernel_start();
   constexpr int x = kPiece / sizeof(E), kElements = kTileBytes / sizeof(E);
-  // Rows are an odd number of pieces apart: a quarter of a warp reads its pieces from different
-  // banks.
-  constexpr int kPitch = kPieces + 1;
-  __shared__ uint4 keys[kTileTokens * kPitch], values[kTileTokens * kPitch];
-  __shared__ int64_t places[2][kTileTokens];  // block, position; block -1 of a token to skip
-  __shared__ unsigned neighbours;             // tokens whose slot follows on those of their run
   // Tokens of a run, whose elements are 16 bytes of a value's row, and runs of a block of 16.
-  constexpr int kRun = kPiece / sizeof(E), kRuns = 16 / kRun;
+  constexpr unsigned kRun = kPiece / sizeof(E), kRuns = 16 / kRun;
+  __shared__ uint4 tile[2 * kTilePieces];  // keys, then values
+  __shared__ Target<E> targets[kTileTokens];
+  __shared__ unsigned neighbours;  // tokens whose slot follows on those of their run
+  const uint4* const values = tile + kTilePieces;
 
-  // A grid has fewer than 2^32 blocks.
-  const auto chunks = static_cast<unsigned>((a.layout.head_size + kElements - 1) / kElements);
-  const int64_t head = blockIdx.x / chunks,
-                first_element = int64_t{blockIdx.x % chunks} * kElements;
+  unsigned head = blockIdx.x, chunk = 0;
+  if (a.chunks > 1) [[unlikely]]
+    chunk = head % a.chunks, head /= a.chunks;
+  const int64_t first_element = int64_t{chunk} * kElements, rows = a.layout.block_size;
   const int pieces = static_cast<int>(
       min(static_cast<int64_t>(kPieces), (a.layout.head_size - first_element) / x));
+  const unsigned elements = static_cast<unsigned>(pieces) * x;
   const int64_t offset = head * a.layout.head_size + first_element;
   if (is_early_block(a.early_blocks)) {
     // A thread takes a line of a token's key, and of its value.
     constexpr int kLine = kLineBytes / static_cast<int>(sizeof(E)),
                   kLines = kTileBytes / kLineBytes;
     const int64_t token = static_cast<int64_t>(blockIdx.y) * kTileTokens + threadIdx.x / kLines;
-    const int element = threadIdx.x % kLines * kLine;
-    if (threadIdx.x < kTileTokens * kLines && token < a.tokens && element < pieces * x) {
+    const unsigned element = threadIdx.x % kLines * kLine;
+    if (threadIdx.x < kTileTokens * kLines && token < a.tokens && element < elements) {
       fetch_line(a.key + token * a.key_stride + offset + element);
       fetch_line(a.value + token * a.value_stride + offset + element);
     }
     if (threadIdx.x == 0) fetch_line(a.slots + static_cast<int64_t>(blockIdx.y) * kTileTokens);
   }
   wait_for_previous_kernel();
+#pragma unroll 1
   for (int64_t first_token = static_cast<int64_t>(blockIdx.y) * kTileTokens; first_token < a.tokens;
        first_token += static_cast<int64_t>(gridDim.y) * kTileTokens) {
     const int tokens =
         static_cast<int>(min(static_cast<int64_t>(kTileTokens), a.tokens - first_token));
     // Everything is on its way before anything is waited for.
+    {
+      constexpr int kStep = kThreads / kPieces;
+      const int first = threadIdx.x / kPieces, piece = threadIdx.x % kPieces;
+      const unsigned place = place_in_tile(first) + piece;
+      const uint32_t to = shared_address(tile + place);
+      const E* k = a.key + (first_token + first) * a.key_stride + offset + piece * x;
+      const E* v = a.value + (first_token + first) * a.value_stride + offset + piece * x;
 #pragma unroll
-    for (int i = threadIdx.x; i < kTileTokens * kPieces; i += kThreads) {
-      const int token = i / kPieces, piece = i % kPieces, to = token * kPitch + piece;
-      if (token >= tokens || piece >= pieces) continue;
-      const E* const k = a.key + (first_token + token) * a.key_stride + offset + piece * x;
-      const E* const v = a.value + (first_token + token) * a.value_stride + offset + piece * x;
-      if constexpr (kAligned) {
-        if (a.once) {
-          copy_async_once(shared_address(keys + to), k);
-          copy_async_once(shared_address(values + to), v);
-        } else {
-          copy_async(shared_address(keys + to), k, true);
-          copy_async(shared_address(values + to), v, true);
+      for (int i = 0; i < kTileTokens / kStep; ++i) {
+        if (first + i * kStep < tokens && piece < pieces) {
+          const unsigned step = place_in_tile(i * kStep);
+          if constexpr (!kAligned) {
+            tile[place + step] = read_elements(k);
+            tile[place + step + kTilePieces] = read_elements(v);
+          } else if (a.once) {
+            copy_async_once(to + step * kPiece, k);
+            copy_async_once(to + (step + kTilePieces) * kPiece, v);
+          } else {
+            copy_async(to + step * kPiece, k, true);
+            copy_async(to + (step + kTilePieces) * kPiece, v, true);
+          }
         }
-      } else {
-        keys[to] = read_elements(k), values[to] = read_elements(v);
+        k += kStep * a.key_stride, v += kStep * a.value_stride;
       }
     }
     commit_copies();
     if (threadIdx.x < kTileTokens) {
-      const int token = threadIdx.x, first = token / kRun * kRun;
+      const unsigned token = threadIdx.x, first = token / kRun * kRun;
       const int64_t slot = token < tokens ? a.slots[first_token + token] : -1;
-      const bool kept = slot >= 0 && slot < a.layout.blocks * a.layout.block_size;
-      const Place place = kept ? place_of(slot, a.layout.block_size) : Place{-1, 0};
-      places[0][token] = place.block, places[1][token] = place.position;
+      const bool kept = slot >= 0 && slot < a.layout.blocks * rows;
+      Target<E> target{};
+      if (kept) {
+        const Place place = place_of(slot, rows);
+        target.key = a.key_cache + place.block * a.layout.key_block_stride +
+                     head * a.layout.key_head_stride + first_element * rows + place.position * x;
+        target.value = a.value_cache + place.block * a.layout.value_block_stride +
+                       head * a.layout.value_head_stride + first_element * rows + place.position;
+      }
+      targets[token] = target;
       const int64_t run = __shfl_sync(~0u, slot, first);
       const bool follows = a.value_runs && kept && run % kRun == 0 && slot == run + token - first;
       const unsigned all = __ballot_sync(~0u, follows);
@@ -157,48 +194,64 @@ __global__ void __launch_bounds__(kThreads)
     __syncthreads();
 
     // A lane stays with its token, and a warp's lanes write next to each other.
-    const int token = threadIdx.x % kTileTokens, warp = threadIdx.x / kTileTokens;
-    constexpr int kWarps = kThreads / kTileTokens;
-    const int64_t block = token < tokens ? places[0][token] : -1, position = places[1][token];
-    if (block >= 0) {
-      E* const key_block = a.key_cache + block * a.layout.key_block_stride +
-                           head * a.layout.key_head_stride +
-                           (first_element * a.layout.block_size + position * x);
+    {
+      const unsigned token = threadIdx.x % kTileTokens;
+      constexpr int kStep = kThreads / kTileTokens;
+      if (E* to = targets[token].key) {
+        int piece = threadIdx.x / kTileTokens;
+        to += piece * x * rows;
 #pragma unroll
-      for (int i = 0; i < kPieces / kWarps; ++i) {
-        const int piece = warp + i * kWarps;
-        if (piece < pieces) {
-          E* const to = key_block + piece * x * a.layout.block_size;
-          const uint4 whole = keys[token * kPitch + piece];
-          if constexpr (kAligned)
-            put(to, whole, a.once);
-          else
-            write_elements(to, whole);
+        for (int i = 0; i < kPieces / kStep; ++i) {
+          if (piece < pieces) {
+            const uint4 whole = tile[place_in_tile(token) + piece];
+            if constexpr (kAligned)
+              put(to, whole, a.once);
+            else
+              write_elements(to, whole);
+          }
+          piece += kStep, to += kStep * x * rows;
         }
       }
     }
-    const int elements = pieces * x;
-    for (int i = threadIdx.x; i < kTileTokens / kRun * elements; i += kThreads) {
-      const int run = (i / (kRuns * elements) * kRuns + i % kRuns) * kRun, d = i / kRuns % elements;
-      const auto element = [&](int t) {
-        return reinterpret_cast<const E*>(values + (run + t) * kPitch)[d];
-      };
-      const auto to = [&](int t) {
-        return a.value_cache + places[0][run + t] * a.layout.value_block_stride +
-               head * a.layout.value_head_stride + (first_element + d) * a.layout.block_size +
-               places[1][run + t];
-      };
+    // Lanes side by side take the runs of a block of 16 tokens, and then neighbouring elements.
+    const auto is_whole = [&](unsigned run) {
       constexpr unsigned kAll = (1u << kRun) - 1;
-      if ((neighbours >> run & kAll) == kAll) {
-        E piece[kRun];
+      return (neighbours >> run & kAll) == kAll;
+    };
+    const auto row_of = [&](unsigned token) { return values + place_in_tile(token); };
+    {
+      // Two elements of a run at a time, each 16 bytes of a row.
+      constexpr unsigned kPairs = kElements / 2;
+      static_assert(kTileTokens / kRun * kPairs == kThreads);
+      const unsigned run = (threadIdx.x / (kRuns * kPairs) * kRuns + threadIdx.x % kRuns) * kRun,
+                     pair = threadIdx.x / kRuns % kPairs;
+      if (2 * pair < elements && is_whole(run)) {
+        E first[kRun], second[kRun];
 #pragma unroll
-        for (int t = 0; t < kRun; ++t) piece[t] = element(t);
+        for (unsigned t = 0; t < kRun; ++t) {
+          const auto both = reinterpret_cast<const ElementPair<E>*>(row_of(run + t))[pair];
+          first[t] = both.first, second[t] = both.second;
+        }
+        E* const to = targets[run].value + 2 * pair * rows;
         uint4 bits;
-        memcpy(&bits, piece, sizeof(bits));
-        put(to(0), bits, a.once);
-      } else {
-        for (int t = 0; t < kRun; ++t)
-          if (places[0][run + t] >= 0) *to(t) = element(t);
+        memcpy(&bits, first, sizeof(bits));
+        put(to, bits, a.once);
+        memcpy(&bits, second, sizeof(bits));
+        put(to + rows, bits, a.once);
+      }
+    }
+    // Runs that are not in one row, element by element, in as many steps as there are tokens.
+    if (neighbours != ~0u) {
+      const unsigned last = static_cast<unsigned>(ceil_div(tokens, 16)) * kRuns * kElements;
+#pragma unroll 1
+      for (unsigned i = threadIdx.x; i < last; i += kThreads) {
+        const unsigned run = (i / (kRuns * kElements) * kRuns + i % kRuns) * kRun,
+                       d = i / kRuns % kElements;
+        if (d >= elements || is_whole(run)) continue;
+#pragma unroll
+        for (unsigned t = 0; t < kRun; ++t)
+          if (targets[run + t].key != nullptr)
+            targets[run + t].value[d * rows] = reinterpret_cast<const E*>(row_of(run + t))[d];
       }
     }
     __syncthreads();  // before the next tokens overwrite the tile
@@ -258,8 +311,8 @@ void reshape_and_cache(const Tensor& key, const Tensor& value, Tensor& key_cache
                                    layout.key_block_stride * size, layout.key_head_stride * size);
   const auto run = [&]<typename E>() {
     constexpr int64_t kTileElements = kTileBytes / sizeof(E), kMostY = 65535;
-    const int64_t parts = layout.heads * ceil_div(layout.head_size, kTileElements);
-    const dim3 grid(static_cast<unsigned>(parts),
+    const int64_t chunks = ceil_div(layout.head_size, kTileElements);
+    const dim3 grid(static_cast<unsigned>(layout.heads * chunks),
                     static_cast<unsigned>(std::min(ceil_div(tokens, kTileTokens), kMostY)));
     const bool value_runs =
         are_aligned(address_of(vc.data), layout.block_size * size, layout.value_block_stride * size,
@@ -276,7 +329,8 @@ void reshape_and_cache(const Tensor& key, const Tensor& value, Tensor& key_cache
                                       layout,
                                       once,
                                       value_runs,
-                                      count_early_blocks(check, check.device(), kThreads, once)};
+                                      count_early_blocks(check, check.device(), kThreads, once),
+                                      static_cast<unsigned>(chunks)};
     if (aligned)
       launch.overlapping<paged_kernel<true, E>>(grid, dim3(kThreads), 0, arguments);
     else

@@ -26,6 +26,8 @@ namespace {
 
 /// Tokens that a part has at least: those that four warps of a block read first, at once.
 constexpr int64_t kLeastPartTokens = 64;
+/// Keys and values that a block reads within a few microseconds.
+constexpr int64_t kLittleBytes = 128 << 10;
 /// Blocks of attend_any that a multiprocessor is given at once.
 constexpr int kAnyBlocks = 8;
 /// Query heads that attend_any works on together.
@@ -159,20 +161,31 @@ void launch_queue(const Launch& launch, const AttentionKernel& call, unsigned bl
                                        blocks, 32 * Q::kWarps, Q::kShared, call);
 }
 
-/// Whether clusters of all parts of a sequence run at once, for all of `units`.
+/// The most blocks, up to `parts`, of which clusters for all of `units` run at once.
 template <int kSize>
-bool fit_clusters(const Launch& launch, const Shares& shares, int64_t units) {
+int64_t most_cluster_blocks(const Launch& launch, int64_t parts, int64_t units) {
   using Q = WholeQueue<__half, kSize>;  // of __nv_bfloat16 there are as many
   constexpr auto kKernel = attend_tensor_cores<__half, kSize, WholeQueue, false>;
   launch.allow_shared<kKernel>(Q::kShared);
-  return launch.most_clusters<kKernel>(static_cast<unsigned>(shares.parts), 32 * Q::kWarps,
-                                       Q::kShared) >= units;
+  auto blocks = static_cast<unsigned>(std::min<int64_t>(parts, Q::kClusterBlocks));
+  while (blocks > 1 && launch.most_clusters<kKernel>(blocks, 32 * Q::kWarps, Q::kShared) < units)
+    --blocks;
+  return blocks;
 }
-bool suits_clusters(const Launch& launch, const Shares& shares, int64_t units, int64_t size) {
+
+/// Takes clusters of blocks where they fit, or fewer of them fit that have little to read: else the
+/// kernel that puts parts together takes as long as reading does.
+bool take_clusters(const Launch& launch, Shares& shares, int64_t units,
+                   const CheckedAttention& checked) {
   if (!shares.whole || shares.parts == 1) return false;
-  return size <= 64    ? fit_clusters<64>(launch, shares, units)
-         : size <= 128 ? fit_clusters<128>(launch, shares, units)
-                       : fit_clusters<256>(launch, shares, units);
+  const int64_t size = checked.call.layout.head_size, parts = shares.parts;
+  const int64_t blocks = size <= 64    ? most_cluster_blocks<64>(launch, parts, units)
+                         : size <= 128 ? most_cluster_blocks<128>(launch, parts, units)
+                                       : most_cluster_blocks<256>(launch, parts, units);
+  const int64_t tokens = ceil_div(checked.call.longest, blocks);
+  if (blocks < parts && tokens > kLittleBytes / (2 * size * checked.query.itemsize)) return false;
+  shares.parts = blocks;
+  return blocks > 1;
 }
 
 template <typename T, int kSize>
@@ -228,7 +241,7 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
   const int64_t units = call.sequences * layout.heads * call.head_groups;
   const int64_t processors = multiprocessors(check, check.device());
   const bool bulk = tensor_cores && suits_bulk_copies(launch, layout);
-  const Shares shares =
+  Shares shares =
       bulk && call.sparse.stride == 0
           ? Shares::of_bulk(units, processors, call.longest)
           : Shares::of(
@@ -237,9 +250,9 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
                               : tensor_cores ? CopyQueue<__half, 128>::kBlocksPerMultiprocessor
                                              : kAnyBlocks),
                 call.longest, kLeastPartTokens);
+  call.clusters = take_clusters(launch, shares, units, checked);
   const int64_t parts = shares.parts, rows = call.sequences * heads;
   call.parts = static_cast<int>(parts);
-  call.clusters = suits_clusters(launch, shares, units, size);
   call.aligned = suits_whole_access(checked);
   call.at_once = static_cast<unsigned>(shares.at_once);
   const bool combine = parts > 1 && !call.clusters;

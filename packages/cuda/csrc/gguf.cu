@@ -13,6 +13,7 @@
 #include <vllm_ops/kernel.h>
 #include <vllm_ops/launch.cuh>
 
+#include <bit>
 #include <cstring>
 #include <optional>
 
@@ -28,7 +29,8 @@ __device__ inline float half_at(const uint8_t* p) {
   return __half2float(__ushort_as_half(*reinterpret_cast<const uint16_t*>(p)));
 }
 
-/// Eight neighbouring bytes, read by words of kAlign bytes.
+/// Eight neighbouring bytes, read by words of kAlign bytes. They are made numbers as the last bits
+/// of 2^23, less that: a conversion has an eighth of the rate, and there is one for each element.
 template <int kAlign>
 class Bytes {
  public:
@@ -42,11 +44,35 @@ class Bytes {
       words_[1] = halves[2] | static_cast<uint32_t>(halves[3]) << 16;
     }
   }
-  __device__ int operator[](int i) const {
-    return static_cast<int>(words_[i / 4] >> i % 4 * 8 & 255);
+  /// Bit i of a byte as byte i.
+  __device__ static Bytes spread(uint32_t byte) {
+    // Copies of four bits at multiples of 7, of which each byte keeps its own.
+    const auto bits = [](uint32_t four) { return four * 0x00204081u & kEach; };
+    return {bits(byte & 15), bits(byte >> 4)};
+  }
+  /// Of each byte, the bits of `mask` from bit `shift` on.
+  __device__ Bytes bits(int shift, uint32_t mask) const {
+    return {words_[0] >> shift & mask * kEach, words_[1] >> shift & mask * kEach};
+  }
+  __device__ Bytes operator|(const Bytes& other) const {
+    return {words_[0] | other.words_[0], words_[1] | other.words_[1]};
+  }
+  __device__ Bytes operator<<(int shift) const { return {words_[0] << shift, words_[1] << shift}; }
+  /// Byte i as a number; and one of two's complement.
+  __device__ float number(int i) const { return with_exponent(words_[i / 4], i % 4) - kZero; }
+  __device__ float signed_number(int i) const {
+    return with_exponent(words_[i / 4] ^ 0x80 * kEach, i % 4) - (kZero + 128.0f);
   }
 
  private:
+  static constexpr uint32_t kEach = 0x01010101u;
+  static constexpr float kZero = 8388608.0f;  // 2^23
+
+  __device__ Bytes(uint32_t first, uint32_t second) : words_{first, second} {}
+  __device__ static float with_exponent(uint32_t word, int byte) {
+    return __uint_as_float(__byte_perm(word, std::bit_cast<uint32_t>(kZero), 0x7540 | byte));
+  }
+
   uint32_t words_[2];
 };
 
@@ -59,9 +85,9 @@ struct Block<GgmlType::Q4_0> {
   static constexpr int kElements = 32, kBytes = 18;
   static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
     const float d = half_at(b);
-    const Bytes<kBytes> q(b + 2 + i % 16);
+    const auto q = Bytes<kBytes>(b + 2 + i % 16).bits(i / 16 * 4, 15);
 #pragma unroll
-    for (int j = 0; j < kRun; ++j) w[j] = d * static_cast<float>((q[j] >> i / 16 * 4 & 15) - 8);
+    for (int j = 0; j < kRun; ++j) w[j] = d * (q.number(j) - 8.0f);
   }
 };
 
@@ -70,9 +96,9 @@ struct Block<GgmlType::Q4_1> {
   static constexpr int kElements = 32, kBytes = 20;
   static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
     const float d = half_at(b), m = half_at(b + 2);
-    const Bytes<kBytes> q(b + 4 + i % 16);
+    const auto q = Bytes<kBytes>(b + 4 + i % 16).bits(i / 16 * 4, 15);
 #pragma unroll
-    for (int j = 0; j < kRun; ++j) w[j] = d * static_cast<float>(q[j] >> i / 16 * 4 & 15) + m;
+    for (int j = 0; j < kRun; ++j) w[j] = d * q.number(j) + m;
   }
 };
 
@@ -80,10 +106,9 @@ struct Block<GgmlType::Q4_1> {
 template <int kAlign>
 __device__ inline void unpack_q5(float (&w)[kRun], float d, float m, const uint8_t* high,
                                  const Bytes<kAlign>& q, int i) {
-  const int fifth = high[i / 8];
+  const auto numbers = q.bits(i / 16 * 4, 15) | Bytes<kAlign>::spread(high[i / 8]) << 4;
 #pragma unroll
-  for (int j = 0; j < kRun; ++j)
-    w[j] = d * static_cast<float>((q[j] >> i / 16 * 4 & 15) | (fifth >> j & 1) << 4) + m;
+  for (int j = 0; j < kRun; ++j) w[j] = d * numbers.number(j) + m;
 }
 
 template <>
@@ -110,7 +135,7 @@ struct Block<GgmlType::Q8_0> {
     const float d = half_at(b);
     const Bytes<kBytes> q(b + 2 + i);
 #pragma unroll
-    for (int j = 0; j < kRun; ++j) w[j] = d * static_cast<float>(static_cast<int8_t>(q[j]));
+    for (int j = 0; j < kRun; ++j) w[j] = d * q.signed_number(j);
   }
 };
 
@@ -122,10 +147,9 @@ struct Block<GgmlType::Q2_K> {
     const uint8_t packed = b[i / 16];
     const float scale = half_at(b + 80) * static_cast<float>(packed & 15),
                 min = half_at(b + 82) * static_cast<float>(packed >> 4);
-    const Bytes<kBytes> q(b + 16 + i / 128 * 32 + i % 32);
+    const auto q = Bytes<kBytes>(b + 16 + i / 128 * 32 + i % 32).bits(i % 128 / 32 * 2, 3);
 #pragma unroll
-    for (int j = 0; j < kRun; ++j)
-      w[j] = scale * static_cast<float>(q[j] >> i % 128 / 32 * 2 & 3) - min;
+    for (int j = 0; j < kRun; ++j) w[j] = scale * q.number(j) - min;
   }
 };
 
@@ -140,11 +164,10 @@ struct Block<GgmlType::Q3_K> {
     const int low = group < 8 ? scales[group] & 15 : scales[group - 8] >> 4;
     const int top = scales[8 + group % 4] >> (group / 4 * 2) & 3;
     const float scale = half_at(b + 108) * static_cast<float>((low | top << 4) - 32);
-    const Bytes<kBytes> q(b + 32 + i / 128 * 32 + i % 32), high(b + i % 32);
+    const auto q = Bytes<kBytes>(b + 32 + i / 128 * 32 + i % 32).bits(i % 128 / 32 * 2, 3) |
+                   Bytes<kBytes>(b + i % 32).bits(i / 32, 1) << 2;
 #pragma unroll
-    for (int j = 0; j < kRun; ++j)
-      w[j] = scale *
-             static_cast<float>((q[j] >> i % 128 / 32 * 2 & 3) - (high[j] >> i / 32 & 1 ? 0 : 4));
+    for (int j = 0; j < kRun; ++j) w[j] = scale * (q.number(j) - 4.0f);
   }
 };
 
@@ -166,10 +189,9 @@ struct Block<GgmlType::Q4_K> {
   static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
     float scale = half_at(b), min = half_at(b + 2);
     scale_and_min(b + 4, i / 32, scale, min);
-    const Bytes<kBytes> q(b + 16 + i / 64 * 32 + i % 32);
+    const auto q = Bytes<kBytes>(b + 16 + i / 64 * 32 + i % 32).bits(i / 32 % 2 * 4, 15);
 #pragma unroll
-    for (int j = 0; j < kRun; ++j)
-      w[j] = scale * static_cast<float>(q[j] >> i / 32 % 2 * 4 & 15) - min;
+    for (int j = 0; j < kRun; ++j) w[j] = scale * q.number(j) - min;
   }
 };
 
@@ -181,12 +203,10 @@ struct Block<GgmlType::Q5_K> {
     float scale = half_at(b), min = half_at(b + 2);
     const int group = i / 32;
     scale_and_min(b + 4, group, scale, min);
-    const Bytes<kBytes> high(b + 16 + i % 32), q(b + 48 + i / 64 * 32 + i % 32);
+    const auto q = Bytes<kBytes>(b + 48 + i / 64 * 32 + i % 32).bits(group % 2 * 4, 15) |
+                   Bytes<kBytes>(b + 16 + i % 32).bits(group, 1) << 4;
 #pragma unroll
-    for (int j = 0; j < kRun; ++j)
-      w[j] =
-          scale * static_cast<float>((q[j] >> group % 2 * 4 & 15) | (high[j] >> group & 1) << 4) -
-          min;
+    for (int j = 0; j < kRun; ++j) w[j] = scale * q.number(j) - min;
   }
 };
 
@@ -197,12 +217,10 @@ struct Block<GgmlType::Q6_K> {
   static __device__ void unpack(float (&w)[kRun], const uint8_t* b, int i) {
     const int half = i / 128, run = i % 128 / 32;
     const float scale = half_at(b + 208) * static_cast<float>(static_cast<int8_t>(b[192 + i / 16]));
-    const Bytes<kBytes> nibbles(b + 64 * half + run % 2 * 32 + i % 32);
-    const Bytes<kBytes> pairs(b + 128 + 32 * half + i % 32);
+    const auto q = Bytes<kBytes>(b + 64 * half + run % 2 * 32 + i % 32).bits(run / 2 * 4, 15) |
+                   Bytes<kBytes>(b + 128 + 32 * half + i % 32).bits(2 * run, 3) << 4;
 #pragma unroll
-    for (int j = 0; j < kRun; ++j)
-      w[j] = scale * static_cast<float>(
-                         ((nibbles[j] >> run / 2 * 4 & 15) | (pairs[j] >> 2 * run & 3) << 4) - 32);
+    for (int j = 0; j < kRun; ++j) w[j] = scale * (q.number(j) - 32.0f);
   }
 };
 

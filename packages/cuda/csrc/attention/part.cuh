@@ -148,7 +148,7 @@ __device__ inline float power_of_2(float x) {
 
 /// The factor of what was weighed against an older maximum; 0 where there was none.
 __device__ inline float rescale(float before, float now) {
-  return before == -INFINITY ? 0.0f : exp2f(before - now);
+  return before == -INFINITY ? 0.0f : power_of_2(before - now);
 }
 
 /// Neighbouring elements of a head that are written at once; a divisor of every head's size, which

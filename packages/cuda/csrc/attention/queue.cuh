@@ -88,6 +88,7 @@ class CopyQueue {
   static constexpr int kBytes = kChunk * kSize * 2;  // a chunk of keys, or of values
   static constexpr int kEnd = kWarps * kStages * 2 * kBytes;
   static constexpr int kShared = kEnd + kWarps * kQueryBytes<kSize>, kClusterBlocks = 1;
+  static constexpr bool kRoomBehind = false;
   static constexpr bool kEarly = false;  // copies cannot be got ready before they are started
 
   __device__ CopyQueue(const ChunkSource<T>& source, unsigned char* memory, int warp, int lane)
@@ -224,6 +225,7 @@ class BulkQueue {
   static constexpr int kBytes = kChunk * kSize * 2;  // room for a chunk of keys, or of values
   static constexpr int kBarriers = kWarps * kStages * 2 * 8;
   static constexpr int kEnd = kWarps * kStages * 2 * kBytes + kBarriers;
+  static constexpr bool kRoomBehind = kSize <= 128;  // for the warps' results
 
   __device__ BulkQueue(const ChunkSource<T>& source, unsigned char* memory, int warp, int lane)
       : source_(source),
@@ -347,9 +349,8 @@ class BulkQueue {
 template <typename T, int kSize>
 struct HalfQueue : BulkQueue<T, kSize, kSize <= 128 ? 4 : 2> {
   using BulkQueue<T, kSize, kSize <= 128 ? 4 : 2>::BulkQueue;
-  static constexpr int kBlocksPerMultiprocessor = 2, kShared = 80 << 10, kClusterBlocks = 1;
-  static_assert(HalfQueue::kEnd + HalfQueue::kWarps * kQueryBytes<kSize> <= kShared &&
-                3 * kShared > kMultiprocessorShared);
+  static constexpr int kBlocksPerMultiprocessor = 2, kShared = 84 << 10, kClusterBlocks = 1;
+  static_assert(3 * kShared > kMultiprocessorShared);
 };
 
 /// Of blocks with twice as many warps, each of which has a multiprocessor to itself. Behind queues

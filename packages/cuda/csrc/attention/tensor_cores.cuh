@@ -119,13 +119,14 @@ struct ClusterResults {
 
 /// Puts the results of a block's warps together, then those of a cluster's blocks, and writes them.
 /// Each warp has sums O, and of this lane's head the reference of its weights and this lane's part
-/// of their total. `memory` has room for the results of the warps; nothing uses it any more.
+/// of their total. `memory` has room for the results of the warps, and nothing uses it any more;
+/// `bad`: something that this thread wanted does not exist.
 template <typename T, int kSize, int kWarps>
 __device__ __forceinline__ void put_together(const AttentionKernel& call, const Work& work,
                                              const Heads& heads, float* memory,
                                              const ClusterResults<kSize>& cluster,
                                              const float (&sums)[kSize / 8][4], float reference,
-                                             float total, bool missing) {
+                                             float total, bool bad) {
   using R = Results<kSize>;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
   float* const result = memory + warp * kResultFloats<kSize>;
@@ -136,7 +137,7 @@ __device__ __forceinline__ void put_together(const AttentionKernel& call, const 
   for (int i = 0; i < kSize / 8; ++i)
     *reinterpret_cast<float2*>(result + row * kSumsRow<kSize> + i * 8 + 2 * column) =
         float2{sums[i][0] + sums[i][2], sums[i][1] + sums[i][3]};
-  __syncthreads();
+  const bool missing = __syncthreads_or(bad);
   const int size = static_cast<int>(call.layout.head_size);
   const uint32_t barrier = in_first_block(cluster.barrier());
   float* const own = cluster.result(work.part);
@@ -177,13 +178,16 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
     attend_tensor_cores(const __grid_constant__ AttentionKernel call) {
   using Q = Queue<T, kSize>;
   constexpr int kSteps = kSize / 16;  // of 16 elements of a head
-  static_assert(Q::kWarps * kResultFloats<kSize> * sizeof(float) <= Q::kEnd);
-  constexpr int kResults = Q::kEnd + Q::kWarps * kQueryBytes<kSize>;
+  // Behind the queues: queries, then the warps' results, if there is room, and those of a cluster.
+  constexpr int kQueries = Q::kEnd, kBehind = kQueries + Q::kWarps * kQueryBytes<kSize>;
+  constexpr int kWarpResults = Q::kWarps * kResultFloats<kSize> * int{sizeof(float)};
+  constexpr int kClusterResults = kBehind + (Q::kRoomBehind ? kWarpResults : 0);
+  static_assert(kWarpResults <= Q::kEnd && kClusterResults <= Q::kShared);
   static_assert(Q::kClusterBlocks == 1 ||
-                kResults + ClusterResults<kSize>::bytes(Q::kClusterBlocks) <= Q::kShared);
+                kClusterResults + ClusterResults<kSize>::bytes(Q::kClusterBlocks) <= Q::kShared);
   extern __shared__ __align__(128) unsigned char queues[];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
-  const ClusterResults<kSize> cluster{queues + kResults};
+  const ClusterResults<kSize> cluster{queues + kClusterResults};
   if (call.clusters) {
     if (threadIdx.x == 0) cluster.init();
     arrive_at_cluster();
@@ -260,14 +264,14 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
   else
     read_query([](const T* from) { return pair(from[0], from[1]); });
   uint2* const shared_queries =
-      reinterpret_cast<uint2*>(queues + Q::kEnd + warp * kQueryBytes<kSize>) + lane;
-  if constexpr (kQueryBytes < kSize >> 0) {
+      reinterpret_cast<uint2*>(queues + kQueries + warp * kQueryBytes<kSize>) + lane;
+  if constexpr (kQueryBytes<kSize> != 0) {
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) shared_queries[i * 32] = {queries[i][0], queries[i][1]};
     __syncwarp();
   }
   const auto query_of = [&](int i) {
-    return kQueryBytes<kSize> > 0 ? shared_queries[i * 32] : uint2{queries[i][0], queries[i][1]};
+    return kQueryBytes<kSize> != 0 ? shared_queries[i * 32] : uint2{queries[i][0], queries[i][1]};
   };
   bool again = true;
   if constexpr (kEarly) {
@@ -389,10 +393,11 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
   let_next_kernel_start();  // of warps that had nothing to read
   queue.wait_for_all();
 
-  const bool missing = __syncthreads_or(!work.valid || queue.missing());  // every queue is empty
-  put_together<T, kSize, Q::kWarps>(call, work, {first_head, count},
-                                    reinterpret_cast<float*>(queues), cluster, sums, maximum, total,
-                                    missing);
+  if constexpr (!Q::kRoomBehind) __syncthreads();  // every queue is empty
+  put_together<T, kSize, Q::kWarps>(
+      call, work, {first_head, count},
+      reinterpret_cast<float*>(queues + (Q::kRoomBehind ? kBehind : 0)), cluster, sums, maximum,
+      total, !work.valid || queue.missing());
 }
 
 }  // namespace vllm_ops::cuda

@@ -9,10 +9,10 @@ import { join } from 'node:path'
 /** The slowest first. */
 const TOOLS = ['initcheck', 'racecheck', 'memcheck', 'synccheck']
 /**
- * Barriers in shared memory (mbarrier) of a block that the sanitizer has room for: attention's have 48 at most. Left to itself it counts
+ * Barriers in shared memory (mbarrier) of a block that the sanitizer has room for: attention's have 65 at most. Left to itself it counts
  * the places in the code that make some, and ends a kernel that has more as failed.
  */
-const BARRIERS = 64
+const BARRIERS = 128
 /** What the sanitizer answers for errors that it found; the command answers 1 for its own. */
 const FOUND = 86
 

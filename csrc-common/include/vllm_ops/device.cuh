@@ -137,18 +137,32 @@ inline cudaStream_t current_stream(int32_t device) {
   return static_cast<cudaStream_t>(stream);
 }
 
+/// Blocks of a cluster at most: what every device that has clusters can run.
+constexpr int kMostClusterBlocks = 8;
+
 /// Devices that are known one by one; a machine has fewer.
 constexpr int kDevices = 64;
 
-/// Streaming multiprocessors of a device. Asked once for each.
-inline int multiprocessors(const Check& check, int32_t device) {
+/// An attribute of a device that is never 0. Asked once for each.
+template <cudaDeviceAttr Attribute>
+int device_attribute(const Check& check, int32_t device) {
   static std::array<int, kDevices> known{};  // a race writes the same number twice
   if (device < kDevices && known[device] != 0) return known[device];
-  int count = 0;
+  int value = 0;
   require_success(check, "the device has no attributes",
-                  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-  if (device < kDevices) known[device] = count;
-  return count;
+                  cudaDeviceGetAttribute(&value, Attribute, device));
+  if (device < kDevices) known[device] = value;
+  return value;
+}
+
+/// Streaming multiprocessors of a device.
+inline int multiprocessors(const Check& check, int32_t device) {
+  return device_attribute<cudaDevAttrMultiProcessorCount>(check, device);
+}
+
+/// Bytes of shared memory that a block of a device can have, once they are allowed.
+inline int largest_shared(const Check& check, int32_t device) {
+  return device_attribute<cudaDevAttrMaxSharedMemoryPerBlockOptin>(check, device);
 }
 
 }  // namespace vllm_ops::cuda

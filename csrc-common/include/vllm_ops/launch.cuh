@@ -66,13 +66,14 @@ class Launch {
            std::forward<Arguments>(arguments)...);
   }
 
-  /// How many clusters of up to kMostClusterSize blocks run at the same time, if nothing else does;
-  /// 0 where the device or the code has none. Asked once for each device and size.
+  /// How many clusters of up to kMostClusterBlocks blocks run at the same time, if nothing else
+  /// does; 0 where the device or the code has none. Asked once for each device and size: a kernel's
+  /// blocks are always of the same size here.
   template <auto Kernel>
   int most_clusters(unsigned cluster, dim3 block, std::size_t shared) const {
-    static std::array<std::array<int, kMostClusterSize>, kDevices>
-        known{};  // less 1; a race, as below
-    if (cluster == 0 || cluster > kMostClusterSize || !has_hopper_code<Kernel>()) return 0;
+    if (cluster == 0 || cluster > kMostClusterBlocks || !has_hopper_code<Kernel>()) return 0;
+    // One more than that, 0: not asked yet. A race finds the same.
+    static std::array<std::array<int, kMostClusterBlocks>, kDevices> known{};
     int& answer = known[check_.device() % kDevices][cluster - 1];
     if (answer == 0) {
       const Shape shape{.grid = cluster, .block = block, .shared = shared, .cluster = cluster};
@@ -80,16 +81,12 @@ class Launch {
       const cudaLaunchConfig_t config = runtime_config(shape, attributes);
       int count = 0;
       const auto kernel = reinterpret_cast<const void*>(Kernel);
-      if (cudaOccupancyMaxActiveClusters(&count, kernel, &config) != cudaSuccess)
-        static_cast<void>(
-            cudaGetLastError());  // there are none; else the next call would be blamed
+      const cudaError_t error = cudaOccupancyMaxActiveClusters(&count, kernel, &config);
+      if (error != cudaSuccess) static_cast<void>(cudaGetLastError());  // there are none
       answer = count + 1;
     }
     return answer - 1;
   }
-
-  /// Blocks of a cluster at most: what every device with clusters can run.
-  static constexpr unsigned kMostClusterSize = 8;
 
   /// Lets a kernel have `bytes` of dynamic shared memory beside what it declares, and as many
   /// blocks of it on a multiprocessor as fit. Said once for each kernel and device.

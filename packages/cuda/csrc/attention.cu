@@ -142,13 +142,15 @@ struct Shares {
     const int64_t most = std::max<int64_t>(1, longest / least);
     return {at_once, std::clamp<int64_t>(at_once / units, 1, most)};
   }
-  /// Of bulk copies: half as many blocks with twice as many warps, where that leaves no more
-  /// multiprocessors without work. There are fewer parts to be put together then.
-  static Shares of_bulk(int64_t units, int64_t multiprocessors, int64_t longest) {
+  /// Of bulk copies, where blocks can have a multiprocessor's memory: half as many blocks with
+  /// twice as many warps, if that leaves no more multiprocessors without work. There are fewer
+  /// parts to be put together then.
+  static Shares of_bulk(int64_t units, int64_t multiprocessors, int64_t longest, bool wholes_fit) {
     const Shares halves = of(units, 2 * multiprocessors, longest, kLeastPartTokens);
     Shares wholes = of(units, multiprocessors, longest, 2 * kLeastPartTokens);
     wholes.whole = true;
-    return units <= multiprocessors && 2 * wholes.parts >= halves.parts ? wholes : halves;
+    const bool all_work = units <= multiprocessors && 2 * wholes.parts >= halves.parts;
+    return wholes_fit && all_work ? wholes : halves;
   }
 };
 
@@ -243,7 +245,9 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
   const bool bulk = tensor_cores && suits_bulk_copies(launch, layout);
   Shares shares =
       bulk && call.sparse.stride == 0
-          ? Shares::of_bulk(units, processors, call.longest)
+          ? Shares::of_bulk(
+                units, processors, call.longest,
+                largest_shared(check, check.device()) >= WholeQueue<__half, 128>::kShared)
           : Shares::of(
                 units,
                 processors * (bulk           ? HalfQueue<__half, 128>::kBlocksPerMultiprocessor

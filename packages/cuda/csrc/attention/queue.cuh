@@ -358,7 +358,8 @@ struct HalfQueue : BulkQueue<T, kSize, kSize <= 128 ? 4 : 2> {
 template <typename T, int kSize>
 struct WholeQueue : BulkQueue<T, kSize, kSize <= 128 ? 8 : 4> {
   using BulkQueue<T, kSize, kSize <= 128 ? 8 : 4>::BulkQueue;
-  static constexpr int kBlocksPerMultiprocessor = 1, kShared = 220 << 10, kClusterBlocks = 8;
+  static constexpr int kBlocksPerMultiprocessor = 1, kShared = 220 << 10;
+  static constexpr int kClusterBlocks = kMostClusterBlocks;
   static_assert(2 * kShared > kMultiprocessorShared);
 };
 

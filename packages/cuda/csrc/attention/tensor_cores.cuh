@@ -13,8 +13,8 @@
 //
 // Chunks are worked on one after the other, each in the time of its instructions one behind the
 // other: there are few warps, and half as many instructions made calls 3 to 8 % faster. Hence a
-// lane that copies a chunk has looked up where it is, and the reference of weights is not their
-// largest logit: it is changed when a logit is kMostAhead above.
+// lane copies what it has looked up itself, and the reference of the weights is the first chunk's
+// largest logit, changed only when another is more than kMostAhead above.
 #pragma once
 
 #include <vllm_ops/cluster.cuh>
@@ -139,7 +139,7 @@ __device__ __forceinline__ void put_together(const AttentionKernel& call, const 
         float2{sums[i][0] + sums[i][2], sums[i][1] + sums[i][3]};
   const bool missing = __syncthreads_or(bad);
   const int size = static_cast<int>(call.layout.head_size);
-  const uint32_t barrier = in_first_block(cluster.barrier());
+  const uint32_t first_barrier = in_first_block(cluster.barrier());
   float* const own = cluster.result(work.part);
   const uint32_t to = in_first_block(shared_address(own));
   for_each_piece<kSize>(heads, size, [&](int head, int d) {
@@ -153,18 +153,18 @@ __device__ __forceinline__ void put_together(const AttentionKernel& call, const 
       *reinterpret_cast<float4*>(own + place) = numbers;
       if (d == 0) own[R::kReferences + head] = piece.reference, own[R::kTotals + head] = all;
     } else {
-      send(to + place * 4, numbers, barrier);
+      send(to + place * 4, numbers, first_barrier);
       if (d != 0) return;
-      send(to + (R::kReferences + head) * 4, piece.reference, barrier);
-      send(to + (R::kTotals + head) * 4, all, barrier);
+      send(to + (R::kReferences + head) * 4, piece.reference, first_barrier);
+      send(to + (R::kTotals + head) * 4, all, first_barrier);
     }
   });
   if (!call.clusters || work.part != 0) return;
   if (threadIdx.x == 0)
-    arrive_expecting(barrier, static_cast<uint32_t>((call.parts - 1) * heads.count * (size + 2) *
-                                                    sizeof(float)));
+    arrive_expecting(cluster.barrier(), static_cast<uint32_t>((call.parts - 1) * heads.count *
+                                                              (size + 2) * sizeof(float)));
   __syncthreads();  // own results
-  wait_for_barrier(barrier, 0);
+  wait_for_barrier(cluster.barrier(), 0);
   for_each_piece<kSize>(heads, size, [&](int head, int d) {
     const auto piece = R{cluster.result(0)}.template merge<1>(call.parts, head, d);
     put_result<T>(call, work.sequence, heads.first + head, d, piece.sums, piece.total);

@@ -146,10 +146,7 @@ function sameIntegers(actual: Tensor, expected: Tensor): Tensor | undefined {
 }
 
 function elementText(tensor: Tensor, place: number): string {
-  const local = tensor.to({ device: 'cpu' }).contiguous().view([-1]).select(0, place)
-  if (!isComplex(local.dtype)) return String(local.item())
-  const [re, im] = (callOperator('aten::view_as_real', local) as Tensor).toArray() as [number, number]
-  return `${re}${im < 0 ? '-' : '+'}${Math.abs(im)}j`
+  return String(tensor.to({ device: 'cpu' }).contiguous().view([-1]).select(0, place).item())
 }
 
 /** The index in each dimension of the element at `place` in row-major order. */

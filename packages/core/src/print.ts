@@ -2,6 +2,7 @@
 //
 // Tensors as text, in the way of PyTorch's own printing: four decimals, columns of one width, and beyond 1000 elements three of each
 // dimension's ends.
+import { Complex } from './encoding'
 import { callOperator } from './operator'
 import { scope } from './scope'
 import type { Tensor } from './tensor'
@@ -18,12 +19,9 @@ export function formatElements(tensor: Tensor, indent: number): string {
     const summarized = tensor.numel > MOST_ELEMENTS
     const shown = summarized ? edgesOf(tensor, 0) : tensor
     const floating = /^(b?float|complex)/.test(tensor.dtype)
-    const complex = tensor.dtype.startsWith('complex')
-    const real = complex ? (callOperator('aten::view_as_real', shown) as Tensor) : shown
-    const elements = real.toArray() as Leaves
-    const print = printer(leaves(elements), floating)
-    const texts = complex ? pairs(elements, shape.length, print) : mapLeaves(elements, print)
-    return layOut(texts, shape, summarized, indent)
+    const elements = shown.toArray() as Leaves
+    const print = printer(leaves(elements).flatMap(numbersOf), floating)
+    return layOut(mapLeaves(elements, print), shape, summarized, indent)
   })
 }
 
@@ -40,7 +38,8 @@ function edgesOf(tensor: Tensor, dim: number): Tensor {
   ) as Tensor
 }
 
-type Leaf = number | bigint | boolean
+type Real = number | bigint | boolean
+type Leaf = Real | Complex
 type Leaves = Leaf | Leaves[]
 type Texts = string | Texts[]
 
@@ -52,22 +51,22 @@ function mapLeaves(elements: Leaves, print: (value: Leaf) => string): Texts {
   return Array.isArray(elements) ? elements.map((element) => mapLeaves(element, print)) : print(elements)
 }
 
-/** Complex numbers from arrays of two, which lie `depth` arrays deep. */
-function pairs(elements: Leaves, depth: number, print: (value: Leaf) => string): Texts {
-  const list = elements as Leaves[]
-  if (depth > 0) return list.map((element) => pairs(element, depth - 1, print))
-  const [re, im] = list.map((part) => print(part as number))
-  return `${re}${im!.trimStart().startsWith('-') ? '' : '+'}${im!.trimStart()}j`
+function numbersOf(element: Leaf): readonly Real[] {
+  return element instanceof Complex ? [element.re, element.im] : [element]
 }
 
-/** How every element is written: to one width, as whole numbers, decimals or powers of ten, whichever shows them all. */
-function printer(all: readonly Leaf[], floating: boolean): (value: Leaf) => string {
-  const write = floating ? decimals(all as readonly number[]) : (value: Leaf) => `${value}`
+/** How every element is written: its numbers to one width, as whole numbers, decimals or powers of ten, whichever shows them all. */
+function printer(all: readonly Real[], floating: boolean): (value: Leaf) => string {
+  const write = floating ? decimals(all as readonly number[]) : (value: Real) => `${value}`
   const width = Math.max(0, ...all.map((value) => write(value).length))
-  return (value) => write(value).padStart(width)
+  return (value) => {
+    if (!(value instanceof Complex)) return write(value).padStart(width)
+    const im = write(value.im)
+    return `${write(value.re).padStart(width)}${im.startsWith('-') ? '' : '+'}${im}j`
+  }
 }
 
-function decimals(all: readonly number[]): (value: Leaf) => string {
+function decimals(all: readonly number[]): (value: Real) => string {
   const sizes = all.map(Math.abs).filter((size) => size > 0 && size < Number.POSITIVE_INFINITY)
   const largest = Math.max(0, ...sizes)
   const smallest = Math.min(...sizes, largest)

@@ -8,8 +8,10 @@ import {
   empty,
   fromJSON,
   ones,
+  type Tensor,
   type TensorJSON,
   tensor,
+  torch,
   VllmOpsError,
   zeros,
 } from '@vllm-ops/core'
@@ -63,6 +65,10 @@ describe('allClose', () => {
     expect(difference(tensor([nan, 5]), tensor([1, 1]))?.index).toEqual([0])
     expect(difference(tensor([new Complex(1, 2)]), tensor([new Complex(1, 3)]))?.message).toContain(
       'most at [0]: 1+2j, expected 1+3j (by 1,',
+    )
+    const conjugate = torch.aten._conj!(tensor([new Complex(1, 2)])) as Tensor
+    expect(difference(conjugate, tensor([new Complex(1, -3)]))?.message).toContain(
+      'most at [0]: 1-2j, expected 1-3j (by 1,',
     )
     expect(difference(ones([2]), ones([3]))?.message).toBe(
       'the tensors differ in shape: float32[2], expected float32[3]',

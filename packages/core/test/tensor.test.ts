@@ -273,6 +273,10 @@ describe('printing', () => {
       ),
       'tensor([ 1.0000-2.0000j,  0.5000+3.0000j], complex64[2])',
     ],
+    [
+      aten.conj!(tensor([[new Complex(1, -2)], [new Complex(-10, 4)]])),
+      'tensor([[  1.+2.j],\n        [-10.-4.j]], complex64[2, 1])',
+    ],
     [ones([3], { device: 'meta' }), 'tensor(..., float32[3] on meta)'],
   ])('%# is as PyTorch does it', (x, text) => {
     expect(print(x)).toBe(text)

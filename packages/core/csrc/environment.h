@@ -186,8 +186,10 @@ struct Environment {
     bool part;                                   // the phase that the profile is in
   };
   std::vector<OpenScope> scopes;
-  std::vector<std::string> scope_labels;  // by the numbers of scopes
-  bool profiling = false;                 // whether the running profile is this environment's
+  // By the numbers of scopes. The first are those by which profiles measure what recording costs;
+  // src/profiler/calibration.ts leaves them out.
+  std::vector<std::string> scope_labels{"vllm-ops: calibration"};
+  bool profiling = false;  // whether the running profile is this environment's
   uint8_t* profiling_flag = nullptr;
   napi_ref profiling_flag_owner = nullptr;
 

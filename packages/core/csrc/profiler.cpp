@@ -30,8 +30,6 @@ using torch::profiler::impl::ProfilerConfig;
 using torch::profiler::impl::ProfilerState;
 using KinetoActivity = torch::profiler::impl::ActivityType;
 
-// Labels of the scopes that calibrate() opens; src/profiler/calibration.ts leaves them out.
-constexpr const char* kCalibration = "vllm-ops: calibration";
 constexpr int kCalls = 16;
 constexpr int kRounds = 8;
 
@@ -126,7 +124,6 @@ void close_scope(Environment& environment, uint64_t end) {
 constexpr uint32_t kCalibrationScope = 0;
 
 uint32_t define_scope(Environment& environment, std::string label) {
-  if (environment.scope_labels.empty()) environment.scope_labels.push_back(kCalibration);
   environment.scope_labels.push_back(std::move(label));
   return static_cast<uint32_t>(environment.scope_labels.size() - 1);
 }
@@ -193,7 +190,6 @@ Napi::Value start(const Napi::CallbackInfo& info) {
       all.recording = std::make_unique<Recording>(all_threads ? Threads::Others : Threads::Lent,
                                                   shapes, false, nullptr);
     }
-    if (environment.scope_labels.empty()) environment.scope_labels.push_back(kCalibration);
     open_scope(environment, kCalibrationScope, false, false);
     const double recorded_op = period(call);
     const double recorded_scope = period([&] {

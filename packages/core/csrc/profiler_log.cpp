@@ -211,20 +211,17 @@ void ThreadLog::append_exit(uint64_t end) {
   publish(1);
 }
 
-void ThreadLog::append_scope(uint32_t name, bool resumed) {
-  uint64_t* at = reserve(2);
-  if (at == nullptr) return;
-  open_.push_back(nullptr);
-  at[0] = first_word(EntryKind::Enter, kScope | (resumed ? kResumed : 0), 0, name, 0);
-  at[1] = ticks();
-  publish(2);
-}
-
 void ThreadLog::enter_scope(uint32_t scope, const std::string& label, bool resumed) {
   note_part();
   if (scope >= scope_names_.size()) scope_names_.resize(scope + 1);
   if (scope_names_[scope] == 0) scope_names_[scope] = add_name(label.c_str());
-  append_scope(scope_names_[scope], resumed);
+  uint64_t* at = reserve(2);
+  if (at == nullptr) return;
+  open_.push_back(nullptr);
+  const uint64_t flags = kScope | (resumed ? kResumed : 0);
+  at[0] = first_word(EntryKind::Enter, flags, 0, scope_names_[scope], 0);
+  at[1] = ticks();
+  publish(2);
 }
 
 void ThreadLog::exit_scope(uint64_t end) {

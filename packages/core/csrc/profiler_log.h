@@ -109,7 +109,6 @@ class ThreadLog {
   void note_work();
   void publish(size_t words);
   void note_part();
-  void append_scope(uint32_t name, bool resumed);
   void append_exit(uint64_t end);
   uint32_t name_of(const char* name);
   uint32_t add_name(const char* name);

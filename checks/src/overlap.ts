@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-import { arange, empty, manualSeed, ops, randn, synchronizeSync, type Tensor, torch } from '@vllm-ops/core'
-import { PARTITION } from '@vllm-ops/core/internal'
+import {
+  arange,
+  empty,
+  manualSeed,
+  ops,
+  PARTITION_SIZE,
+  randn,
+  synchronizeSync,
+  type Tensor,
+  torch,
+} from '@vllm-ops/core'
 import { useFor } from './backends'
 import { type Check, numberOption, reportOf, runTrials, type Trial } from './check'
 
@@ -88,7 +97,7 @@ function attentionAfterItsLengths(shape: Shape): Trial {
     const slots = arange(0, sequences, { dtype: 'int64', device })
     const write = (state: State) =>
       ops.reshape_and_cache_flash(state.tables, state.lengths, tables, lengths, slots, 'auto')
-    const parts = [sequences, heads, Math.ceil(tokens / PARTITION)]
+    const parts = [sequences, heads, Math.ceil(tokens / PARTITION_SIZE)]
     const [expSums, maxLogits] = [empty(parts, { device }), empty(parts, { device })]
     const tmpOut = empty([...parts, headSize], on)
     const attend = () => {

@@ -6,12 +6,12 @@ import {
   full,
   memory,
   type OpArgument,
+  PARTITION_SIZE,
   randn,
   scope,
   type Tensor,
   torch,
 } from '@vllm-ops/core'
-import { PARTITION } from '@vllm-ops/core/internal'
 import { BLOCK_SIZE, LLAMA_3_8B as llama } from '@vllm-ops/llama'
 import { requireClose } from '../kernels/check'
 import { number, percent, table } from '../table'
@@ -86,7 +86,7 @@ function attentionArgs(cache: Caches, table: Tensor, context: number): OpArgumen
 function outputs(op: string, batch: number, context: number, dtype: FloatDType): Tensor[] {
   const out = empty([batch, HEADS, HEAD_SIZE], { dtype, device: DEVICE })
   if (op === 'paged_attention_v1') return [out]
-  const rows = [batch, HEADS, Math.ceil(context / PARTITION)]
+  const rows = [batch, HEADS, Math.ceil(context / PARTITION_SIZE)]
   return [
     out,
     empty(rows, { device: DEVICE }),

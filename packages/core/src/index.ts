@@ -70,6 +70,7 @@ export {
   type TensorSpec,
   type Tolerance,
 } from './ops'
+export { PARTITION_SIZE } from './ops/attention-call'
 export { checkArguments, definitionOf, evaluate } from './ops/evaluate'
 export * from './profiler'
 export { loadSafetensors, type SafeTensors, saveSafetensors } from './safetensors'

@@ -3,5 +3,4 @@
 // What the repository's own tests, benchmarks and `doctor` need beyond the public interface. It may change in any release.
 export { libtorch, NAMESPACE, native } from './native'
 export { prepareCall } from './operator'
-export { PARTITION } from './ops/attention-call'
 export { pagedTensor } from './pages'

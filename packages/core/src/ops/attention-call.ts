@@ -82,15 +82,18 @@ export function call(dtype: FloatDType, shape: AttentionShape) {
   }
 }
 
-/** The tokens that `paged_attention_v2`'s working memory has a partition for. */
-export const PARTITION = 512
+/**
+ * Tokens of a sequence for each of which `paged_attention_v2`'s working memory (`exp_sums`, `max_logits`, `tmp_out`) has a partition:
+ * ceil(max_seq_len / PARTITION_SIZE) of them. vLLM's name and number (`_PARTITION_SIZE` in vllm/attention/ops/paged_attn.py).
+ */
+export const PARTITION_SIZE = 512
 
 type Call = ReturnType<typeof call>
 
 /** A call of `paged_attention_v2` out of one of `paged_attention_v1`. */
 export function withScratch(args: Call, dtype: FloatDType, spare = 0) {
   const [sequences = 0, heads = 0, headSize = 0] = args.query.shape
-  const partitions = Math.ceil(args.max_seq_len / PARTITION) + spare
+  const partitions = Math.ceil(args.max_seq_len / PARTITION_SIZE) + spare
   const { out, ...attention } = args
   return {
     out,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Tensor } from '../tensor'
-import { PARTITION, withScratch } from './attention-call'
+import { PARTITION_SIZE, withScratch } from './attention-call'
 import { cases, partitionCases } from './attention-cases'
 import { rejects, scratchRejects } from './attention-rejects'
 import { type Aten, defineOp } from './card'
@@ -274,7 +274,7 @@ export const paged_attention_v2 = defineOp({
     expect.rank('tmp_out', tmpOut, 4)
     const [, , partitions = 0] = tmpOut.shape
     const [, , , , , , , , maxSeqLen] = attention
-    const least = Math.ceil(Number(maxSeqLen) / PARTITION)
+    const least = Math.ceil(Number(maxSeqLen) / PARTITION_SIZE)
     expect.that('tmp_out', tmpOut, partitions >= least, `at least ${least} partitions`)
     expect.shape('tmp_out', tmpOut, sequences, heads, partitions, headSize)
     expect.that('tmp_out', tmpOut, tmpOut.isContiguous, 'a contiguous tensor')

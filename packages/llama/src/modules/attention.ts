@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { ones, ops, scope, type Tensor, torch } from '@vllm-ops/core'
+import { ones, ops, PARTITION_SIZE, scope, type Tensor, torch } from '@vllm-ops/core'
 import type { AttentionMetadata, DecodeMetadata, PrefillMetadata } from '../attention-metadata'
 import type { LlamaConfig } from '../config'
 import { BLOCK_SIZE, type LayerCache } from '../kv-cache'
@@ -16,8 +16,6 @@ export interface AttentionViews {
   scratch(sequences: number, partitions: number): PartitionScratch
 }
 
-/** Tokens of a part of a sequence in `paged_attention_v2`. */
-const PARTITION = 512
 /** With more pairs of sequence and head than this there is work for a whole device without splitting sequences. */
 const ENOUGH_PAIRS = 512
 /** Up to this length a sequence's weights fit into the fast memory of a block of threads. */
@@ -27,7 +25,7 @@ const LONGEST_WHOLE = 8192
 export function partitionsOf(pairs: number, maxSeqLen: number): number {
   return maxSeqLen <= LONGEST_WHOLE && pairs > ENOUGH_PAIRS
     ? 1
-    : Math.max(1, Math.ceil(maxSeqLen / PARTITION))
+    : Math.max(1, Math.ceil(maxSeqLen / PARTITION_SIZE))
 }
 
 /** Causal attention over a paged cache: stores the keys and values of the batch, then attends to what each token may see. */

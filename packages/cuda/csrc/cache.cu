@@ -24,8 +24,8 @@ constexpr unsigned kThreads = 256;
 constexpr int kTileTokens = 32, kTileBytes = 256, kPiece = 16, kPieces = kTileBytes / kPiece;
 
 /// Pieces of a tile before those of a token. Rows are an odd number of pieces apart, so that a
-/// quarter of a warp reads its pieces from different banks; and 8 tokens further so many that two
-/// elements each of 16 heads' rows do not meet there either.
+/// quarter of a warp reads its pieces from different banks; every 8 rows there are 4 pieces more,
+/// so that lanes do too that read neighbouring elements of two runs of 8 tokens.
 __host__ __device__ constexpr unsigned place_in_tile(unsigned token) {
   return token * (kPieces + 1) + token / 8 * 4;
 }

@@ -13,5 +13,5 @@ export default defineConfig({
     ],
   },
   // Many tests start processes and threads that open libtorch, on machines that may do other work at the time.
-  test: { testTimeout: 120_000 },
+  test: { testTimeout: 120_000, hookTimeout: 120_000 },
 })

@@ -130,6 +130,15 @@ bool suits_bulk_copies(const Launch& launch, const PagedLayout& layout) {
          launch.has_hopper_code<attend_tensor_cores<__half, 128, HalfQueue, false>>();
 }
 
+/// Calls `body.template operator()<kSize>()` with the size of heads, of those that the tensor
+/// cores' kernel is made for, that has room for `size` elements.
+template <typename Body>
+decltype(auto) dispatch_size(int64_t size, Body&& body) {
+  if (size <= 64) return std::forward<Body>(body).template operator()<64>();
+  if (size <= 128) return std::forward<Body>(body).template operator()<128>();
+  return std::forward<Body>(body).template operator()<256>();
+}
+
 /// How the work on a call is shared out.
 struct Shares {
   int64_t at_once;  // blocks that surely run at the same time
@@ -142,15 +151,13 @@ struct Shares {
     const int64_t most = std::max<int64_t>(1, longest / least);
     return {at_once, std::clamp<int64_t>(at_once / units, 1, most)};
   }
-  /// Of bulk copies, where blocks can have a multiprocessor's memory: half as many blocks with
-  /// twice as many warps, if that leaves no more multiprocessors without work. There are fewer
-  /// parts to be put together then.
-  static Shares of_bulk(int64_t units, int64_t multiprocessors, int64_t longest, bool wholes_fit) {
-    const Shares halves = of(units, 2 * multiprocessors, longest, kLeastPartTokens);
+  /// The same by blocks that have a multiprocessor each, with twice as many warps, if that leaves
+  /// no more multiprocessors without work: there are fewer parts to be put together then.
+  Shares in_wholes(int64_t units, int64_t multiprocessors, int64_t longest) const {
     Shares wholes = of(units, multiprocessors, longest, 2 * kLeastPartTokens);
     wholes.whole = true;
-    const bool all_work = units <= multiprocessors && 2 * wholes.parts >= halves.parts;
-    return wholes_fit && all_work ? wholes : halves;
+    const bool all_work = units <= multiprocessors && 2 * wholes.parts >= parts;
+    return all_work ? wholes : *this;
   }
 };
 
@@ -181,9 +188,8 @@ bool take_clusters(const Launch& launch, Shares& shares, int64_t units,
                    const CheckedAttention& checked) {
   if (!shares.whole || shares.parts == 1) return false;
   const int64_t size = checked.call.layout.head_size, parts = shares.parts;
-  const int64_t blocks = size <= 64    ? most_cluster_blocks<64>(launch, parts, units)
-                         : size <= 128 ? most_cluster_blocks<128>(launch, parts, units)
-                                       : most_cluster_blocks<256>(launch, parts, units);
+  const int64_t blocks = dispatch_size(
+      size, [&]<int kSize>() { return most_cluster_blocks<kSize>(launch, parts, units); });
   const int64_t tokens = ceil_div(checked.call.longest, blocks);
   if (blocks < parts && tokens > kLittleBytes / (2 * size * checked.query.itemsize)) return false;
   shares.parts = blocks;
@@ -243,17 +249,13 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
   const int64_t units = call.sequences * layout.heads * call.head_groups;
   const int64_t processors = multiprocessors(check, check.device());
   const bool bulk = tensor_cores && suits_bulk_copies(launch, layout);
-  Shares shares =
-      bulk && call.sparse.stride == 0
-          ? Shares::of_bulk(
-                units, processors, call.longest,
-                largest_shared(check, check.device()) >= WholeQueue<__half, 128>::kShared)
-          : Shares::of(
-                units,
-                processors * (bulk           ? HalfQueue<__half, 128>::kBlocksPerMultiprocessor
-                              : tensor_cores ? CopyQueue<__half, 128>::kBlocksPerMultiprocessor
-                                             : kAnyBlocks),
-                call.longest, kLeastPartTokens);
+  const int each = bulk           ? HalfQueue<__half, 128>::kBlocksPerMultiprocessor
+                   : tensor_cores ? CopyQueue<__half, 128>::kBlocksPerMultiprocessor
+                                  : kAnyBlocks;
+  Shares shares = Shares::of(units, processors * each, call.longest, kLeastPartTokens);
+  if (bulk && call.sparse.stride == 0 &&
+      largest_shared(check, check.device()) >= WholeQueue<__half, 128>::kShared)
+    shares = shares.in_wholes(units, processors, call.longest);
   call.clusters = take_clusters(launch, shares, units, checked);
   const int64_t parts = shares.parts, rows = call.sequences * heads;
   call.parts = static_cast<int>(parts);
@@ -281,12 +283,10 @@ void attend(const DeviceCheck& check, const CheckedAttention& checked,
   const auto grid = static_cast<unsigned>(blocks);
   dispatch_floating(checked.query.dtype, [&]<typename T>() {
     if constexpr (sizeof(T) == 2) {
-      if (tensor_cores && size <= 64)
-        launch_tensor_cores<T, 64>(launch, call, grid, bulk, shares.whole);
-      else if (tensor_cores && size <= 128)
-        launch_tensor_cores<T, 128>(launch, call, grid, bulk, shares.whole);
-      else if (tensor_cores)
-        launch_tensor_cores<T, 256>(launch, call, grid, bulk, shares.whole);
+      if (tensor_cores)
+        dispatch_size(size, [&]<int kSize>() {
+          launch_tensor_cores<T, kSize>(launch, call, grid, bulk, shares.whole);
+        });
     }
     if (!tensor_cores && single)
       launch_any<T, 1>(launch, call, grid, suits_vectors(checked));

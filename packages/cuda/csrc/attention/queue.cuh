@@ -217,6 +217,7 @@ class CopyQueue {
   bool missing_ = false;
 };
 
+/// kBlockWarps: of a block.
 template <typename T, int kSize, int kBlockWarps>
 class BulkQueue {
  public:

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 namespace vllm_ops::cuda {
 
@@ -35,6 +36,10 @@ __device__ inline void multiply_add<__nv_bfloat16>(float (&c)[4], const uint32_t
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+/// CUDA's type of two elements.
+template <typename T>
+using PairOf = std::conditional_t<std::is_same_v<T, __half>, __half2, __nv_bfloat162>;
+
 /// Two neighbouring elements of a fragment: the first in the lower bits.
 template <typename T>
 __device__ inline uint32_t pair(T low, T high) {
@@ -46,17 +51,12 @@ __device__ inline uint32_t pair(T low, T high) {
 
 /// Two numbers rounded to neighbouring elements of a fragment.
 template <typename T>
-__device__ inline uint32_t rounded_pair(float2 numbers);
-template <>
-__device__ inline uint32_t rounded_pair<__half>(float2 numbers) {
-  const __half2 both = __float22half2_rn(numbers);
-  uint32_t bits;
-  memcpy(&bits, &both, sizeof(bits));
-  return bits;
-}
-template <>
-__device__ inline uint32_t rounded_pair<__nv_bfloat16>(float2 numbers) {
-  const __nv_bfloat162 both = __float22bfloat162_rn(numbers);
+__device__ inline uint32_t rounded_pair(float2 numbers) {
+  PairOf<T> both;
+  if constexpr (std::is_same_v<T, __half>)
+    both = __float22half2_rn(numbers);
+  else
+    both = __float22bfloat162_rn(numbers);
   uint32_t bits;
   memcpy(&bits, &both, sizeof(bits));
   return bits;
@@ -64,18 +64,13 @@ __device__ inline uint32_t rounded_pair<__nv_bfloat16>(float2 numbers) {
 
 /// Neighbouring elements of a fragment as float32.
 template <typename T>
-__device__ inline float2 pair_to_floats(uint32_t pair);
-template <>
-__device__ inline float2 pair_to_floats<__half>(uint32_t pair) {
-  __half2 both;
+__device__ inline float2 pair_to_floats(uint32_t pair) {
+  PairOf<T> both;
   memcpy(&both, &pair, sizeof(both));
-  return __half22float2(both);
-}
-template <>
-__device__ inline float2 pair_to_floats<__nv_bfloat16>(uint32_t pair) {
-  __nv_bfloat162 both;
-  memcpy(&both, &pair, sizeof(both));
-  return __bfloat1622float2(both);
+  if constexpr (std::is_same_v<T, __half>)
+    return __half22float2(both);
+  else
+    return __bfloat1622float2(both);
 }
 
 }  // namespace vllm_ops::cuda

@@ -43,11 +43,7 @@ VLLM_OPS_KERNEL(CompositeExplicitAutograd, get_device_attribute, get_device_attr
 
 int64_t get_max_shared_memory_per_block_device_attribute(int64_t device_id) {
   constexpr Check check("get_max_shared_memory_per_block_device_attribute");
-  const int device = device_index(check, device_id);
-  int value = 0;
-  require_success(check, "the device has no attributes",
-                  cudaDeviceGetAttribute(&value, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  return value;
+  return largest_shared(check, device_index(check, device_id));
 }
 VLLM_OPS_KERNEL(CompositeExplicitAutograd, get_max_shared_memory_per_block_device_attribute,
                 get_max_shared_memory_per_block_device_attribute)

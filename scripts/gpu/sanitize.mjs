@@ -9,10 +9,10 @@ import { join } from 'node:path'
 /** The slowest first. */
 const TOOLS = ['initcheck', 'racecheck', 'memcheck', 'synccheck']
 /**
- * Barriers in shared memory (mbarrier) of a block that the sanitizer has room for: attention's have 65 at most. Left to itself it counts
- * the places in the code that make some, and ends a kernel that has more as failed.
+ * Barriers in shared memory (mbarrier) that the sanitizer has room for. Those of a cluster's blocks count together: attention's have 65 in
+ * each of up to 8. Left to itself it counts the places in the code that make some, and ends a kernel that has more as failed.
  */
-const BARRIERS = 128
+const BARRIERS = 1024
 /** What the sanitizer answers for errors that it found; the command answers 1 for its own. */
 const FOUND = 86
 

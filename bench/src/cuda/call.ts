@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { cards } from '@vllm-ops/core'
 import { libtorch } from '@vllm-ops/core/internal'
@@ -12,8 +13,8 @@ const TARGET_RATIO = 0.7
 const CALLS = 200
 /** A round takes milliseconds, and one that nothing disturbs is wanted. */
 const LEAST_ROUNDS = 50
-/** The two sides take turns, each in a new process, so that neither has a machine's slower minutes or cores to itself. */
-const TURNS = 3
+/** The two sides take turns, each in a new process, so that neither has a machine's slower minutes to itself. */
+const TURNS = 4
 
 interface Result {
   readonly op: string
@@ -24,14 +25,36 @@ interface Result {
 /** Microseconds of a call, by op. */
 type Times = Readonly<Record<string, number>>
 
-/** Runs a program that measures the calls; what it said on stderr where it failed. */
-function turnOf(program: string, script: string, request: CallRequest): Times | string {
-  const path = fileURLToPath(new URL(script, import.meta.url))
-  const { status, stdout, stderr, error } = spawnSync(program, [path], {
+/** Runs a program that measures the calls, on one core if that is given; what it said on stderr where it failed. */
+function turnOf(
+  program: string,
+  script: string,
+  request: CallRequest,
+  core: number | undefined,
+): Times | string {
+  const command = [program, fileURLToPath(new URL(script, import.meta.url))]
+  const [file = program, ...args] =
+    core === undefined ? command : ['taskset', '--cpu-list', `${core}`, ...command]
+  const { status, stdout, stderr, error } = spawnSync(file, args, {
     input: JSON.stringify(request),
     encoding: 'utf8',
   })
   return status === 0 ? JSON.parse(stdout) : `${error?.message ?? ''}${stderr ?? ''}`
+}
+
+/**
+ * The core of each turn. Cores of a shared machine differ by half for minutes, and a system puts a program's processes on the same one
+ * again: both sides are held to one core in a turn, and to others in the next ones. Nothing where the system cannot hold them.
+ */
+function coresOfTurns(): readonly (number | undefined)[] {
+  const turns = Array.from({ length: TURNS }, (_, turn) => turn)
+  if (spawnSync('taskset', ['--version']).status !== 0) return turns.map(() => undefined)
+  const allowed = /^Cpus_allowed_list:\s*(.+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'
+  const cores = allowed.split(',').flatMap((range) => {
+    const [first = 0, last = first] = range.split('-').map(Number)
+    return Array.from({ length: last - first + 1 }, (_, i) => first + i)
+  })
+  return turns.map((turn) => cores[Math.floor((turn * cores.length) / TURNS)])
 }
 
 /**
@@ -49,13 +72,13 @@ export function measureCalls(options: { rounds: number }): Result[] {
   const python = process.env.PYTHON ?? 'python3'
   const fromNode: Times[] = []
   const fromPython: Times[] = []
-  for (let i = 0; i < TURNS; i++) {
-    const node = turnOf(process.execPath, './node-call.js', request)
+  for (const [turn, core] of coresOfTurns().entries()) {
+    const node = turnOf(process.execPath, './node-call.js', request, core)
     if (typeof node === 'string') throw new Error(`calls from Node were not measured:\n${node}`)
     fromNode.push(node)
-    const other = turnOf(python, '../python/cuda_call.py', request)
+    const other = turnOf(python, '../python/cuda_call.py', request, core)
     if (typeof other !== 'string') fromPython.push(other)
-    else if (i === 0)
+    else if (turn === 0)
       process.stderr.write(`not measured from Python (${python}, torch ${libtorch().version}):\n${other}`)
     if (fromPython.length === 0) break // nothing to take turns with
   }

@@ -68,13 +68,11 @@ __global__ void __launch_bounds__(32 * kMostCombineWarps)
 #pragma unroll
         for (int step = 16; step > 0; step /= 2)
           maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, step));
-        // NaN stays: it marks what could not be computed, though there may be no maximum.
-        const auto weigh = [&](float part_maximum, float part) {
-          return part != part ? part : rescale(part_maximum, maximum) * part;
-        };
-        total = weigh(near_maximum, total);
+        // NaN, which marks what could not be computed, stays it with any factor.
+        total *= rescale(near_maximum, maximum);
 #pragma unroll 1
-        for (int p = lane + 32; p < parts; p += 32) total += weigh(maxima[p], totals[p]);
+        for (int p = lane + 32; p < parts; p += 32)
+          total += rescale(maxima[p], maximum) * totals[p];
 #pragma unroll
         for (int step = 16; step > 0; step /= 2) total += __shfl_xor_sync(~0u, total, step);
       }

@@ -184,9 +184,6 @@ class CopyQueue {
     const MatrixRow at(lane_);
     return value_stage(stage) + at.half * (kBytes / 2) + i * 256 + at.row * 16;
   }
-  __device__ void clear_values(int stage, int tokens) const {
-    clear_values_behind<kSize>(tokens, lane_, [&](int i) { return values(stage, i); });
-  }
 
   /// Whether a block that was wanted does not exist.
   __device__ bool missing() const { return missing_; }
@@ -310,9 +307,6 @@ class BulkQueue {
   __device__ uint32_t values(int stage, int i) const {
     const MatrixRow at(lane_);
     return place(stage * 2 + 1) + i * 512 + at.row * 32 + at.half * 16;
-  }
-  __device__ void clear_values(int stage, int tokens) const {
-    clear_values_behind<kSize>(tokens, lane_, [&](int i) { return values(stage, i); });
   }
   __device__ bool missing() const { return missing_; }
 

@@ -65,7 +65,7 @@ struct Results {
   };
 
   /// Elements `d` … of a head: the first `count` results put together, kAtOnce of them at once.
-  /// Totals that are NaN mark what could not be computed, though there may be no reference.
+  /// Totals that are NaN, which mark what could not be computed, stay it with any factor.
   template <int kAtOnce>
   __device__ __forceinline__ Piece merge(int count, int head, int d) const {
     Piece merged;
@@ -77,8 +77,7 @@ struct Results {
     for (int i = 0; i < count; ++i) {
       const float* const result = memory + i * kResultFloats<kSize>;
       const float factor = rescale(result[kReferences + head], merged.reference);
-      const float total = result[kTotals + head];
-      merged.total += total != total ? total : factor * total;
+      merged.total += factor * result[kTotals + head];
       const auto sums = load<kPutElements>(result + head * kSumsRow<kSize> + d);
 #pragma unroll
       for (int e = 0; e < kPutElements; ++e) merged.sums[e] += factor * sums.values[e];
@@ -370,7 +369,7 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
     queue.wait_for_values(stage);
     // Values behind the last token may be anything, NaN too.
     if (rest < kChunk) [[unlikely]]
-      queue.clear_values(stage, rest);
+      clear_values_behind<kSize>(rest, lane, [&](int i) { return queue.values(stage, i); });
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
       uint32_t v[4];

@@ -71,7 +71,7 @@ export const cudaKernels: Benchmark = {
     { name: 'ops', value: 'LIST', help: 'only these ops of the part ops' },
     { name: 'dtypes', value: 'LIST', help: 'float32, float16, bfloat16', fallback: 'bfloat16' },
     { name: 'tokens', value: 'LIST', help: 'token counts of the part ops', fallback: '1,16,4096' },
-    { name: 'linear-tokens', value: 'LIST', help: 'token counts of the part linear', fallback: '1,8,32' },
+    { name: 'linear-tokens', value: 'LIST', help: 'token counts of the part linear', fallback: '1,2,4,8,16' },
     { name: 'contexts', value: 'LIST', help: 'tokens of a sequence', fallback: '512,2048,8192,32768' },
     { name: 'batches', value: 'LIST', help: 'numbers of sequences', fallback: '1,8,32,128' },
     { name: 'kv-heads', value: 'LIST', help: 'heads of keys and values, of 32 heads', fallback: '8,32' },

@@ -129,6 +129,16 @@ __device__ inline Vector<T, N> load_once(const T* from) {
   return vector;
 }
 
+/// Reads 16 bytes of a row of which this warp reads the 256 bytes around them too, but in pieces of
+/// less than a line: the L2 cache fetches them all at once. Nobody reads them again soon.
+__device__ inline uint4 load_with_neighbours(const void* from) {
+  uint4 bits;
+  asm volatile("ld.global.L1::no_allocate.L2::256B.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(bits.x), "=r"(bits.y), "=r"(bits.z), "=r"(bits.w)
+               : "l"(from));
+  return bits;
+}
+
 /// Writes 16 bytes to global memory. In the machine's language: the compiler takes the assignment
 /// of a vector that it has just put together apart into stores of single words.
 __device__ inline void store_bits(void* to, const uint4& bits) {

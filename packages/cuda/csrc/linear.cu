@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // skinny_linear: out = input weight^T for few tokens, at the speed at which the weight is read. For
-// one token a block multiplies a few rows of the weight (linear_one_token); 16-bit elements of
-// several tokens go to the tensor cores (linear_tensor_cores), straight from memory: the order of
-// the summands is free, so that the 8 elements which a lane loads at once are its part of two
-// fragments; the rest is multiplied row by row (linear_rows). float32 sums, one rounding at the
-// end.
+// one token a block multiplies a few rows of the weight (linear_one_token); 16-bit elements of two
+// tokens (linear_two_tokens) and of more (linear_tensor_cores) go to the tensor cores, straight
+// from memory: the order of the summands is free, so that the 8 elements which a lane loads at once
+// are its part of two fragments; the rest is multiplied row by row (linear_rows). float32 sums, one
+// rounding at the end.
 
 #include <vllm_ops/kernel.h>
 #include <vllm_ops/linear.h>
@@ -138,14 +138,72 @@ __global__ void __launch_bounds__(32 * kWarps)
     }
 }
 
+/// Two tokens by kBlockRows rows of the weight, which the block's warps share out, read as for one
+/// token: 512 neighbouring bytes of a row at once. They are 8 segments of 32 elements, the columns
+/// of a fragment; the same segments of both tokens are the rows of the other. Of their products
+/// those of a segment with itself are wanted, an eighth: tensor cores have the time, and reading
+/// goes on at the same rate, while rows in the places of columns are read in pieces of 64 bytes.
+template <typename T, typename Out, int kBlockWarps, int kBlockRows, int kBlocks>
+__global__ void __launch_bounds__(32 * kBlockWarps, kBlocks)
+    linear_two_tokens(const __grid_constant__ Linear<T, Out> call) {
+  constexpr int kN = kVectorSize<T>, kStep = 32 * kN, kSegments = 8;
+  static_assert(kBlockWarps == 2 * kBlockRows);  // a warp sums up one result
+  __shared__ float shared[kBlockWarps][kBlockWarps * kSegments];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, segment = lane / 4, column = lane % 4;
+  // The last block steps back, as for one token.
+  const int64_t row = min(static_cast<int64_t>(blockIdx.x) * kBlockRows, call.outputs - kBlockRows);
+  const T* const weights = call.weight + row * call.weight_stride;
+  wait_for_previous_kernel();
+
+  float sums[kBlockRows][4] = {};
+  // All lanes of a warp go on for as long as one has elements.
+  for (int64_t first = warp * kStep; first < call.inputs; first += kBlockWarps * kStep) {
+    const int64_t i = first + lane * kN;
+    const bool there = i < call.inputs;
+    uint4 w[kBlockRows];
+#pragma unroll
+    for (int r = 0; r < kBlockRows; ++r)
+      w[r] = there ? __ldcs(reinterpret_cast<const uint4*>(weights + r * call.weight_stride + i))
+                   : uint4{0, 0, 0, 0};
+    const auto of_token = [&](int64_t token) {
+      return there ? *reinterpret_cast<const uint4*>(call.input + token * call.input_stride + i)
+                   : uint4{0, 0, 0, 0};
+    };
+    const uint4 x = of_token(0), y = of_token(1);
+#pragma unroll
+    for (int r = 0; r < kBlockRows; ++r) {
+      multiply_add<T>(sums[r], {x.x, y.x, x.y, y.y}, {w[r].x, w[r].y});
+      multiply_add<T>(sums[r], {x.z, y.z, x.w, y.w}, {w[r].z, w[r].w});
+    }
+  }
+  let_next_kernel_start();  // not before, as above
+  // On the diagonals: segments 2 column and 2 column + 1.
+  if (column == segment / 2) {
+#pragma unroll
+    for (int token = 0; token < 2; ++token)
+#pragma unroll
+      for (int r = 0; r < kBlockRows; ++r)
+        shared[token * kBlockRows + r][warp * kSegments + segment] =
+            segment % 2 == 0 ? sums[r][2 * token] : sums[r][2 * token + 1];
+  }
+  __syncthreads();
+  float sum = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kBlockWarps * kSegments; i += 32) sum += shared[warp][i + lane];
+  for (int other = 16; other > 0; other /= 2) sum += __shfl_xor_sync(~0u, sum, other);
+  if (lane == 0)
+    call.out[warp / kBlockRows * call.out_stride + row + warp % kBlockRows] = from_float<Out>(sum);
+}
+
 /// Rows of the weight and tokens in a fragment, and elements of either that its warp takes at once.
 constexpr int kTileRows = 16, kTileTokens = 8, kSpan = 32;
 
 /// kRowTiles times 16 rows of the weight by kTiles times 8 tokens, so that an input is read once
 /// for several rows. The warps share out the elements of the rows, kSpan times kLoads of them at
 /// once.
-template <typename T, typename Out, int kTiles, int kRowTiles, int kBlockWarps, int kLoads>
-__global__ void __launch_bounds__(32 * kBlockWarps)
+template <typename T, typename Out, int kTiles, int kRowTiles, int kBlockWarps, int kLoads,
+          int kBlocks>
+__global__ void __launch_bounds__(32 * kBlockWarps, kBlocks)
     linear_tensor_cores(const __grid_constant__ Linear<T, Out> call) {
   constexpr int kBlockRows = kRowTiles * kTileRows, kBlockTokens = kTiles * kTileTokens;
   __shared__ float shared[kBlockWarps][kBlockTokens][kBlockRows];
@@ -176,9 +234,8 @@ __global__ void __launch_bounds__(32 * kBlockWarps)
 #pragma unroll
       for (int r = 0; r < 2 * kRowTiles; ++r) {
         const int64_t i = first + a * kSpan;
-        w[a][r] = i + 8 * column < call.inputs
-                      ? __ldcs(reinterpret_cast<const uint4*>(weights[r] + i))
-                      : uint4{0, 0, 0, 0};
+        w[a][r] =
+            i + 8 * column < call.inputs ? load_with_neighbours(weights[r] + i) : uint4{0, 0, 0, 0};
       }
 #pragma unroll
     for (int a = 0; a < kLoads; ++a)
@@ -232,13 +289,15 @@ void run(const DeviceCheck& check, const Launch& launch, const Linear<T, Out>& c
   constexpr int kN = kVectorSize<T>;
   constexpr int64_t kBlockRows = kWarps * kRows;
   if constexpr (sizeof(T) == 2) {
-    const auto on_tensor_cores = [&]<int kTiles, int kBlockWarps, int kLoads>() {
-      launch_linear<linear_tensor_cores<T, Out, kTiles, 2, kBlockWarps, kLoads>>(
-          check, launch, call, 2 * kTileRows, kTiles * kTileTokens, kBlockWarps);
+    const auto on_tensor_cores = [&]<int kTiles, int kRowTiles, int kLoads, int kBlocks>() {
+      launch_linear<linear_tensor_cores<T, Out, kTiles, kRowTiles, 8, kLoads, kBlocks>>(
+          check, launch, call, kRowTiles * kTileRows, kTiles * kTileTokens, 8);
     };
-    if (vectors && call.tokens > 16) return on_tensor_cores.template operator()<4, 8, 2>();
-    if (vectors && call.tokens > 8) return on_tensor_cores.template operator()<2, 8, 4>();
-    if (vectors && call.tokens > 1) return on_tensor_cores.template operator()<1, 16, 2>();
+    if (vectors && call.tokens == 2 && call.outputs >= 4)
+      return launch_linear<linear_two_tokens<T, Out, 8, 4, 4>>(check, launch, call, 4, 2, 8);
+    if (vectors && call.tokens > 16) return on_tensor_cores.template operator()<4, 2, 4, 1>();
+    if (vectors && call.tokens > 8) return on_tensor_cores.template operator()<2, 2, 8, 1>();
+    if (vectors && call.tokens > 1) return on_tensor_cores.template operator()<1, 1, 8, 3>();
   } else if (vectors && call.tokens > 1) {
     return launch_linear<linear_rows<T, Out, 4, kN>>(check, launch, call, kBlockRows, 4);
   }

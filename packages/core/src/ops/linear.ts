@@ -43,12 +43,15 @@ export const skinny_linear = defineOp({
       yield { name: `1 x 72 to ${outputs}`, args: call(1, 72, outputs) }
     for (const tokens of [2, 3, 4, 5, 7, 8, 9, 16, 17, 130])
       yield { name: `${tokens} x 200 to 33`, args: call(tokens, 200, 33) }
-    for (const tokens of [1, 4]) yield { name: `${tokens} x 576 to 1536`, args: call(tokens, 576, 1536) }
+    for (const tokens of [1, 2, 4]) yield { name: `${tokens} x 576 to 1536`, args: call(tokens, 576, 1536) }
+    for (const outputs of [3, 4, 5]) yield { name: `2 x 72 to ${outputs}`, args: call(2, 72, outputs) }
+    for (const tokens of [1, 2, 3, 9, 17])
+      yield { name: `${tokens} x 4360 to 9`, args: call(tokens, 4360, 9) }
     yield { name: 'no tokens', args: call(0, 64, 9) }
     yield { name: 'no outputs', args: call(3, 64, 0) }
     yield { name: 'no inputs', args: call(3, 0, 9) }
     if (dtype !== 'float32')
-      for (const tokens of [1, 3, 8, 17])
+      for (const tokens of [1, 2, 3, 8, 17])
         yield {
           name: `${tokens} x 576 to 33, float32 out`,
           args: { ...call(tokens, 576, 33), out: output([tokens, 33], 'float32') },

@@ -55,18 +55,16 @@ struct ChunkSource {
   const AttentionKernel& call;
   const int32_t* table;  // of the sequence
   const T *keys, *values;
-  int last_chunk, length;
+  int last_chunk = 0, length = 0;  // none before set()
 
   __device__ ChunkSource(const AttentionKernel& call, const Work& work)
       : call(call),
         table(call.block_tables + work.sequence * call.block_table_stride),
         keys(static_cast<const T*>(call.key_cache) + work.kv_head * call.layout.key_head_stride),
         values(static_cast<const T*>(call.value_cache) +
-               work.kv_head * call.layout.value_head_stride) {
-    set(work);
-  }
+               work.kv_head * call.layout.value_head_stride) {}
 
-  /// For another length than before.
+  /// Once the length is known, and for another one than before.
   __device__ void set(const Work& work) {
     last_chunk = work.begin < work.end ? static_cast<int>(ceil_div(work.end, kChunk)) : 0;
     length = work.length;

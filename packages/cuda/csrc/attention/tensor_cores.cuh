@@ -196,12 +196,15 @@ __global__ void __launch_bounds__(32 * Queue<T, kSize>::kWarps,
   // started. With sparsity the first chunks may lie behind the blocks that are known by then.
   constexpr bool kEarly = Q::kEarly && !kSparse;
   Work work(call, blockIdx.x);
-  const int length_before = work.said_length(call);
-  work.set_length(call, length_before);
   ChunkSource<T> source(call, work);
+  const int length_before = work.said_length(call);
+  // The first part begins at the first chunk, whatever the length: both are asked for at once.
+  int blocks_before = work.part == 0 ? Q::block_of(source, warp, lane) : -1;
   Q queue(source, queues, warp, lane);
+  work.set_length(call, length_before);
+  source.set(work);
   int first_chunk = work.begin / kChunk + warp;
-  const int blocks_before = Q::block_of(source, first_chunk, lane);
+  if (work.part != 0) blocks_before = Q::block_of(source, first_chunk, lane);
   if (blockIdx.x < call.at_once) Q::fetch_ahead(source, first_chunk, blocks_before, lane);
 
   // Rows behind the last head are that one again and come to nothing.

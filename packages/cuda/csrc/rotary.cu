@@ -17,8 +17,13 @@
 namespace vllm_ops::cuda {
 namespace {
 
-/// Of a block, and of a multiprocessor.
-constexpr int kThreads = 128, kVectorThreads = 2048;
+/// Of a block, and of a multiprocessor. With 2048, and so few registers that loads wait for each
+/// other, calls take 1 to 3 % longer: measured on an H200, as the next one.
+constexpr int kThreads = 128, kVectorThreads = 1536;
+
+/// Of the blocks that run at once, one in so many fetches what it reads ahead: calls of 4096 tokens
+/// take 0.6 % less so, and more where all do.
+constexpr unsigned kEarlyShare = 4;
 
 /// N pairs of a head (kPairs) that one thread turns at once. With N > 1 those are two vectors in
 /// either order, `pair` elements from the beginning of each half of the head: threads side by side
@@ -109,12 +114,12 @@ struct RotaryArguments {
   int64_t query_stride, key_stride, rows;
   int query_heads, heads;  // of a token: those of the query, and all
   int head_size, rot_dim;
-  int head_items;  // of a head: each kPairs pairs
-  bool once;       // nobody reads query and key soon
+  int head_items;         // of a head: each kPairs pairs
+  bool once;              // nobody reads query and key soon
+  unsigned early_blocks;  // that fetch what they read ahead
 };
 
-/// A thread does an item. As many threads as a multiprocessor holds are worth more than
-/// registers. Index: an unsigned integer that counts all items.
+/// A thread does an item. Index: an unsigned integer that counts all items.
 template <typename T, typename Pairs, typename Index>
 __global__ void __launch_bounds__(kThreads, kVectorThreads / kThreads)
     rotary_kernel(const __grid_constant__ RotaryArguments<T> a) {
@@ -131,6 +136,10 @@ __global__ void __launch_bounds__(kThreads, kVectorThreads / kThreads)
       of_token < a.query_heads
           ? a.query + token * a.query_stride + of_token * int64_t{a.head_size}
           : a.key + token * a.key_stride + (of_token - a.query_heads) * int64_t{a.head_size};
+  if (is_early_block(a.early_blocks)) {
+    fetch_line_at_begin(head + pair);
+    fetch_line_at_begin(head + half + pair);
+  }
   wait_for_previous_kernel();
   // No branch before the position is known: the head is loaded while it is on its way.
   Pairs pairs;
@@ -186,7 +195,8 @@ void launch_rotary(const DeviceCheck& check, const Launch& launch, const RotaryC
       .rot_dim = static_cast<int>(call.rot_dim),
       .head_items = static_cast<int>(head_items),
       .once =
-          call.tokens() * call.heads() * call.head_size * call.query.itemsize >= kStoredOnceBytes};
+          call.tokens() * call.heads() * call.head_size * call.query.itemsize >= kStoredOnceBytes,
+      .early_blocks = count_early_blocks(check, check.device(), kThreads, false) / kEarlyShare};
   const auto grid = static_cast<unsigned>(blocks);
   if (items <= kMostBlocks)
     launch.overlapping<rotary_kernel<T, Pairs, uint32_t>>(grid, kThreads, 0, arguments);

@@ -20,6 +20,9 @@ namespace vllm_ops::cuda {
 namespace {
 
 constexpr unsigned kThreads = 256;
+/// Blocks of paged_kernel on a multiprocessor. Measured on an H200, more of them with fewer
+/// registers take 0.5 to 1 % longer.
+constexpr int kPagedBlocks = 6;
 /// A tile: tokens, and bytes of one head of each, in pieces as keys lie in.
 constexpr int kTileTokens = 32, kTileBytes = 256, kPiece = 16, kPieces = kTileBytes / kPiece;
 
@@ -106,9 +109,9 @@ struct alignas(2 * sizeof(E)) ElementPair {
 
 /// A block moves tiles of kTileTokens tokens (blockIdx.y) and kTileBytes of one head (blockIdx.x):
 /// blocks that run at once read, and write, what lies next to each other. Few instructions for each
-/// byte, and room for as many threads as a multiprocessor has: where tokens go is worked out once.
+/// byte: where tokens go is worked out once.
 template <bool kAligned, typename E>
-__global__ void __launch_bounds__(kThreads, 2048 / kThreads)
+__global__ void __launch_bounds__(kThreads, kPagedBlocks)
     paged_kernel(const __grid_constant__ PagedArguments<E> a) {
   let_next_kernel_start();
   constexpr int x = kPiece / sizeof(E), kElements = kTileBytes / sizeof(E);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { DType } from '../dtype'
 import type { Tensor } from '../tensor'
+import { field, fifthBits, half, nibbles } from './block-fields'
 import type { Aten } from './card'
+import { kBlocks } from './k-blocks'
 
 /** A type of ggml's as its file format numbers it (`GGMLQuantizationType` in the GGUF specification). */
 export interface BlockType {
@@ -11,23 +12,10 @@ export interface BlockType {
   readonly elements: number
   /** Bytes of a block. */
   readonly bytes: number
+  /** The bytes of a block that hold the exponents of its floating-point numbers: any others there might be infinity or NaN. */
+  readonly exponents: readonly number[]
   /** The elements of `blocks` [count, bytes] as [count, elements] in float32, or in a dtype that float32 holds. */
   decode(aten: Aten, blocks: Tensor): Tensor
-}
-
-/** `count` bytes of each block from `start` on, as elements of a dtype. */
-function field(aten: Aten, blocks: Tensor, start: number, count: number, dtype: DType): Tensor {
-  // A copy of its own begins where its dtype may.
-  const bytes = aten('clone', aten('narrow', blocks, 1, start, count), { memory_format: 'contiguous_format' })
-  return aten('view.dtype', bytes, dtype)
-}
-
-/** 16 bytes from `start` on as 32 numbers of four bits: the low halves are the first 16, the high halves the others. */
-function nibbles(aten: Aten, blocks: Tensor, start: number): Tensor {
-  const packed = field(aten, blocks, start, 16, 'uint8')
-  const low = aten('bitwise_and.Scalar', packed, 15)
-  const high = aten('bitwise_right_shift.Tensor_Scalar', packed, 4)
-  return aten('cat', [low, high], 1).to('float32')
 }
 
 function plain(name: string, type: number, dtype: 'float32' | 'float16' | 'bfloat16'): BlockType {
@@ -37,13 +25,14 @@ function plain(name: string, type: number, dtype: 'float32' | 'float16' | 'bfloa
     type,
     elements: 1,
     bytes: size,
+    exponents: [size - 1],
     decode: (aten, blocks) => field(aten, blocks, 0, size, dtype),
   }
 }
 
 /**
- * The types that `ggml_dequantize` knows, from the block structs of the ggml library. A block of a quantized type is 32 elements that
- * share a scale d (float16, first in the block) and, in Q4_1, a minimum m (float16, behind it).
+ * The types that `ggml_dequantize` knows, from the block structs of the ggml library. Quantized ones have 32 elements that share a scale d
+ * (float16, first in the block) and, in Q4_1 and Q5_1, a minimum m (float16, behind it), or are K blocks.
  */
 export const blockTypes: readonly BlockType[] = [
   plain('F32', 0, 'float32'),
@@ -53,10 +42,10 @@ export const blockTypes: readonly BlockType[] = [
     type: 2,
     elements: 32,
     bytes: 18,
+    exponents: [1],
     // d * (q - 8)
     decode(aten, blocks) {
-      const d = field(aten, blocks, 0, 2, 'float16').to('float32')
-      return aten('mul.Tensor', aten('sub.Scalar', nibbles(aten, blocks, 2), 8), d)
+      return aten('mul.Tensor', aten('sub.Scalar', nibbles(aten, blocks, 2), 8), half(aten, blocks, 0))
     },
   },
   {
@@ -64,11 +53,35 @@ export const blockTypes: readonly BlockType[] = [
     type: 3,
     elements: 32,
     bytes: 20,
+    exponents: [1, 3],
     // d * q + m
     decode(aten, blocks) {
-      const d = field(aten, blocks, 0, 2, 'float16').to('float32')
-      const m = field(aten, blocks, 2, 2, 'float16').to('float32')
-      return aten('add.Tensor', aten('mul.Tensor', nibbles(aten, blocks, 4), d), m)
+      const product = aten('mul.Tensor', nibbles(aten, blocks, 4), half(aten, blocks, 0))
+      return aten('add.Tensor', product, half(aten, blocks, 2))
+    },
+  },
+  {
+    name: 'Q5_0',
+    type: 6,
+    elements: 32,
+    bytes: 22,
+    exponents: [1],
+    // d * (q - 16)
+    decode(aten, blocks) {
+      const q = aten<Tensor>('add.Tensor', nibbles(aten, blocks, 6), fifthBits(aten, blocks, 2))
+      return aten('mul.Tensor', aten('sub.Scalar', q, 16), half(aten, blocks, 0))
+    },
+  },
+  {
+    name: 'Q5_1',
+    type: 7,
+    elements: 32,
+    bytes: 24,
+    exponents: [1, 3],
+    // d * q + m
+    decode(aten, blocks) {
+      const q = aten<Tensor>('add.Tensor', nibbles(aten, blocks, 8), fifthBits(aten, blocks, 4))
+      return aten('add.Tensor', aten('mul.Tensor', q, half(aten, blocks, 0)), half(aten, blocks, 2))
     },
   },
   {
@@ -76,12 +89,13 @@ export const blockTypes: readonly BlockType[] = [
     type: 8,
     elements: 32,
     bytes: 34,
+    exponents: [1],
     // d * q
     decode(aten, blocks) {
-      const d = field(aten, blocks, 0, 2, 'float16').to('float32')
-      return aten('mul.Tensor', field(aten, blocks, 2, 32, 'int8').to('float32'), d)
+      return aten('mul.Tensor', field(aten, blocks, 2, 32, 'int8').to('float32'), half(aten, blocks, 0))
     },
   },
+  ...kBlocks,
   plain('BF16', 30, 'bfloat16'),
 ]
 

@@ -4,18 +4,18 @@ import { defineOp, type FloatDType, floatDTypes } from './card'
 import { type Fill, filled, type TensorSpec } from './case'
 import { bytes, roundedOnce } from './math'
 
-/** Random blocks whose scales and minima are finite float16 numbers of moderate size. */
+/** Random blocks whose scales and minima are finite float16 numbers of moderate size: their products with the largest q are too. */
 function blocks(
-  { name, bytes: size, elements }: BlockType,
+  { bytes: size, exponents, elements }: BlockType,
   count: number,
   layout: Partial<TensorSpec> = {},
 ): TensorSpec {
   // The high byte of a little-endian float16: a sign, five bits of exponent of which the top and the bottom are avoided, two of fraction.
+  const top = elements > 32 ? 16 : 20
   const exponentByte = (random: { integer(from: number, to: number): number }) =>
-    random.integer(0, 2) * 128 + random.integer(8, 20) * 4 + random.integer(0, 4)
-  const isHigh: (byte: number) => boolean =
-    elements > 1 ? (byte) => byte === 1 || (name === 'Q4_1' && byte === 3) : (byte) => byte === size - 1
-  const fill: Fill = (index, random) => (isHigh(index % size) ? exponentByte(random) : random.integer(0, 256))
+    random.integer(0, 2) * 128 + random.integer(8, top) * 4 + random.integer(0, 4)
+  const fill: Fill = (index, random) =>
+    exponents.includes(index % size) ? exponentByte(random) : random.integer(0, 256)
   return { ...filled([count * size], 'uint8', fill), ...layout }
 }
 
@@ -23,11 +23,12 @@ function blocks(
  * The elements of a matrix in one of ggml's formats, as GGUF files hold them; vLLM's `ggml_dequantize`.
  *
  * - `W`: uint8, contiguous, of any shape: m * n elements in row-major order, in blocks of `type`.
- * - `type`: 0 F32, 1 F16, 2 Q4_0, 3 Q4_1, 8 Q8_0, 30 BF16.
- * - `m`, `n`: rows and columns; n is a multiple of the type's block (32 elements for the quantized ones).
+ * - `type`: 0 F32, 1 F16, 2 Q4_0, 3 Q4_1, 6 Q5_0, 7 Q5_1, 8 Q8_0, 10 Q2_K, 11 Q3_K, 12 Q4_K, 13 Q5_K, 14 Q6_K, 30 BF16.
+ * - `m`, `n`: rows and columns; n is a multiple of the type's block (256 elements for K types, 32 for the other quantized ones).
  * - `dtype`: float32, float16 or bfloat16; float16 where it is null.
  *
- * Returns [m, n], rounded once from `d * (q - 8)` (Q4_0), `d * q + m` (Q4_1), `d * q` (Q8_0) or the number itself.
+ * Returns [m, n], rounded once from `d * (q - 8)` (Q4_0), `d * (q - 16)` (Q5_0), `d * q + m` (Q4_1, Q5_1), `d * q` (Q8_0),
+ * `d * scale * q - dmin * min` (Q2_K, Q4_K, Q5_K), `d * scale * (q - 4)` (Q3_K), `d * scale * (q - 32)` (Q6_K) or the number itself.
  */
 export const ggml_dequantize = defineOp({
   schema: 'ggml_dequantize(Tensor W, int type, SymInt m, SymInt n, ScalarType? dtype) -> Tensor',
@@ -66,12 +67,14 @@ export const ggml_dequantize = defineOp({
         n,
         dtype,
       })
-      for (const n of [32, 64, 96, 576, 1536]) yield { name: `${type.name}, 3 x ${n}`, args: call(3, n) }
-      yield { name: `${type.name}, no rows`, args: call(0, 64) }
+      const unit = Math.max(type.elements, 32)
+      const widths = unit === 32 ? [32, 64, 96, 576, 1536] : [256, 512, 768, 1536]
+      for (const n of widths) yield { name: `${type.name}, 3 x ${n}`, args: call(3, n) }
+      yield { name: `${type.name}, no rows`, args: call(0, 2 * unit) }
       yield { name: `${type.name}, no columns`, args: call(3, 0) }
-      yield { name: `${type.name}, 1025 x 32`, args: call(1025, 32) }
-      yield { name: `${type.name}, misaligned`, args: call(3, 96, { offset: 1 }) }
-      const good = call(3, 96)
+      yield { name: `${type.name}, 1025 x ${unit}`, args: call(1025, unit) }
+      yield { name: `${type.name}, misaligned`, args: call(3, 3 * unit, { offset: 1 }) }
+      const good = call(3, 3 * unit)
       yield {
         name: `${type.name}, two dimensions`,
         args: { ...good, W: { ...good.W, shape: [3, (good.W.shape[0] ?? 0) / 3] } },

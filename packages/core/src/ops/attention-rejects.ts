@@ -158,6 +158,16 @@ export function* rejects(dtype: FloatDType) {
     argument: 'blocksparse_block_size' as const,
     args: { ...good, blocksparse_vert_stride: 4, blocksparse_local_blocks: 1 },
   }
+  yield {
+    name: 'fewer than no local blocks',
+    argument: 'blocksparse_local_blocks' as const,
+    args: {
+      ...good,
+      blocksparse_vert_stride: 4,
+      blocksparse_local_blocks: -1,
+      blocksparse_block_size: 16,
+    },
+  }
 }
 
 /** Calls of `paged_attention_v2` whose working memory must be refused. */

@@ -90,7 +90,7 @@ export const paged_attention_v1 = defineOp({
     kvCacheDType,
     _kvScale,
     _tpRank,
-    _localBlocks,
+    localBlocks,
     vertStride,
     sparseBlockSize,
   ) {
@@ -130,8 +130,10 @@ export const paged_attention_v1 = defineOp({
       expect.dtype('alibi_slopes', alibiSlopes, 'float32')
       expect.shape('alibi_slopes', alibiSlopes, heads)
     }
-    if (Number(vertStride) > 1)
+    if (Number(vertStride) > 1) {
       expect.that('blocksparse_block_size', sparseBlockSize, Number(sparseBlockSize) > 0, 'a positive number')
+      expect.that('blocksparse_local_blocks', localBlocks, Number(localBlocks) >= 0, 'a number of blocks')
+    }
     const capacity = columns * cache.blockSize
     expect.range('seq_lens', seqLens, 0, Math.min(Number(maxSeqLen), capacity))
     if (query.device === 'meta') return

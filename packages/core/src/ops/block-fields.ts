@@ -15,32 +15,30 @@ export function half(aten: Aten, blocks: Tensor, start: number): Tensor {
   return field(aten, blocks, start, 2, 'float16').to('float32')
 }
 
-/** Of each byte, the `bits` from each of `shifts` on: a new dimension `dim` with one entry for each shift. */
-export function split(
+/** Of each byte, `bits` bits from bit `shift` on. */
+export function bitsFrom(aten: Aten, packed: Tensor, shift: number, bits: number): Tensor {
+  return aten('bitwise_and.Scalar', aten('bitwise_right_shift.Tensor_Scalar', packed, shift), 2 ** bits - 1)
+}
+
+/**
+ * The numbers of `bits` bits in `count` bytes of each block from `start` on, uint8 [blocks, 8 count / bits]: the lowest bits of `run` bytes,
+ * then their next ones, then those of the next `run` bytes.
+ */
+export function unpack(
   aten: Aten,
-  packed: Tensor,
-  dim: number,
+  blocks: Tensor,
+  start: number,
+  count: number,
   bits: number,
-  shifts: readonly number[],
+  run: number,
 ): Tensor {
-  const parts = shifts.map((shift) =>
-    aten<Tensor>(
-      'bitwise_and.Scalar',
-      aten('bitwise_right_shift.Tensor_Scalar', packed, shift),
-      2 ** bits - 1,
-    ),
-  )
-  return aten('stack', parts, dim)
+  const packed = field(aten, blocks, start, count, 'uint8').reshape([-1, count / run, run])
+  const shifts = Array.from({ length: 8 / bits }, (_, i) => i * bits)
+  const numbers = shifts.map((shift) => bitsFrom(aten, packed, shift, bits))
+  return aten<Tensor>('stack', numbers, 2).reshape([-1, (8 * count) / bits])
 }
 
-/** 16 bytes from `start` on as 32 numbers of four bits, float32: the low halves are the first 16, the high halves the others. */
-export function nibbles(aten: Aten, blocks: Tensor, start: number): Tensor {
-  const halves = split(aten, field(aten, blocks, start, 16, 'uint8'), 1, 4, [0, 4])
-  return halves.reshape([-1, 32]).to('float32')
-}
-
-/** 32 bits from `start` on, the lowest of the first byte first, each as 16 or 0 in float32. */
-export function fifthBits(aten: Aten, blocks: Tensor, start: number): Tensor {
-  const bits = split(aten, field(aten, blocks, start, 4, 'uint8'), 2, 1, [0, 1, 2, 3, 4, 5, 6, 7])
-  return aten('mul.Scalar', bits.reshape([-1, 32]).to('float32'), 16)
+/** `high * 2^shift + low` of bytes, as float32. */
+export function joined(aten: Aten, low: Tensor, high: Tensor, shift: number): Tensor {
+  return aten('add.Tensor', low.to('float32'), aten('mul.Scalar', high.to('float32'), 2 ** shift))
 }

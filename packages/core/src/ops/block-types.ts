@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Tensor } from '../tensor'
-import { field, fifthBits, half, nibbles } from './block-fields'
+import { field, half, joined, unpack } from './block-fields'
 import type { Aten } from './card'
 import { kBlocks } from './k-blocks'
 
@@ -30,6 +30,16 @@ function plain(name: string, type: number, dtype: 'float32' | 'float16' | 'bfloa
   }
 }
 
+/** 16 bytes from `start` on as 32 numbers of four bits: the low halves are the first 16, the high halves the others. */
+function nibbles(aten: Aten, blocks: Tensor, start: number): Tensor {
+  return unpack(aten, blocks, start, 16, 4, 16)
+}
+
+/** The same with fifth bits, those of element i in bit i of the four bytes before them; float32. */
+function withFifthBits(aten: Aten, blocks: Tensor, start: number): Tensor {
+  return joined(aten, nibbles(aten, blocks, start), unpack(aten, blocks, start - 4, 4, 1, 1), 4)
+}
+
 /**
  * The types that `ggml_dequantize` knows, from the block structs of the ggml library. Quantized ones have 32 elements that share a scale d
  * (float16, first in the block) and, in Q4_1 and Q5_1, a minimum m (float16, behind it), or are K blocks.
@@ -45,7 +55,11 @@ export const blockTypes: readonly BlockType[] = [
     exponents: [1],
     // d * (q - 8)
     decode(aten, blocks) {
-      return aten('mul.Tensor', aten('sub.Scalar', nibbles(aten, blocks, 2), 8), half(aten, blocks, 0))
+      return aten(
+        'mul.Tensor',
+        aten('sub.Scalar', nibbles(aten, blocks, 2).to('float32'), 8),
+        half(aten, blocks, 0),
+      )
     },
   },
   {
@@ -56,7 +70,7 @@ export const blockTypes: readonly BlockType[] = [
     exponents: [1, 3],
     // d * q + m
     decode(aten, blocks) {
-      const product = aten('mul.Tensor', nibbles(aten, blocks, 4), half(aten, blocks, 0))
+      const product = aten('mul.Tensor', nibbles(aten, blocks, 4).to('float32'), half(aten, blocks, 0))
       return aten('add.Tensor', product, half(aten, blocks, 2))
     },
   },
@@ -68,7 +82,7 @@ export const blockTypes: readonly BlockType[] = [
     exponents: [1],
     // d * (q - 16)
     decode(aten, blocks) {
-      const q = aten<Tensor>('add.Tensor', nibbles(aten, blocks, 6), fifthBits(aten, blocks, 2))
+      const q = withFifthBits(aten, blocks, 6)
       return aten('mul.Tensor', aten('sub.Scalar', q, 16), half(aten, blocks, 0))
     },
   },
@@ -80,7 +94,7 @@ export const blockTypes: readonly BlockType[] = [
     exponents: [1, 3],
     // d * q + m
     decode(aten, blocks) {
-      const q = aten<Tensor>('add.Tensor', nibbles(aten, blocks, 8), fifthBits(aten, blocks, 4))
+      const q = withFifthBits(aten, blocks, 8)
       return aten('add.Tensor', aten('mul.Tensor', q, half(aten, blocks, 0)), half(aten, blocks, 2))
     },
   },

@@ -110,6 +110,13 @@ __device__ inline Vector<T, N> from_floats(const Floats<N>& floats) {
   return vector;
 }
 
+/// The sum of x over the lanes of a warp, for each of them. All have to call it.
+__device__ inline float warp_sum(float x) {
+#pragma unroll
+  for (int other = 16; other > 0; other /= 2) x += __shfl_xor_sync(~0u, x, other);
+  return x;
+}
+
 /// Reads elements that lie at a multiple of N.
 template <int N, typename T>
 __device__ inline Vector<T, N> load(const T* from) {

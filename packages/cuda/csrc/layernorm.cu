@@ -33,16 +33,12 @@ constexpr int kResident = kThreads == kAloneThreads      ? 1
 /// The sum of `x` over all threads of the block, for each of them. All have to call it.
 __device__ inline float block_sum(float x) {
   __shared__ float partial[kAloneThreads / kWarp];
-#pragma unroll
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(~0u, x, offset);
+  x = warp_sum(x);
   const unsigned warps = blockDim.x / kWarp, lane = threadIdx.x % kWarp;
   if (warps == 1) return x;
   if (lane == 0) partial[threadIdx.x / kWarp] = x;
   __syncthreads();
-  x = lane < warps ? partial[lane] : 0.0f;
-#pragma unroll
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(~0u, x, offset);
-  return x;
+  return warp_sum(lane < warps ? partial[lane] : 0.0f);
 }
 
 /// x becomes x + added, rounded.

@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(32 * kBlockWarps, kBlocks)
   let_next_kernel_start();
 #pragma unroll
   for (int r = 0; r < kBlockRows; ++r) {
-    for (int other = 16; other > 0; other /= 2) sums[r] += __shfl_xor_sync(~0u, sums[r], other);
+    sums[r] = warp_sum(sums[r]);
     if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32][r] = sums[r];
   }
   __syncthreads();
@@ -131,22 +131,27 @@ __global__ void __launch_bounds__(32 * kWarps)
   for (int r = 0; r < kRows; ++r)
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
-      float sum = sums[r][t];
-      for (int other = 16; other > 0; other /= 2) sum += __shfl_xor_sync(~0u, sum, other);
+      const float sum = warp_sum(sums[r][t]);
       if (lane == 0 && row + r < call.outputs && token + t < call.tokens)
         call.out[(token + t) * call.out_stride + row + r] = from_float<Out>(sum);
     }
 }
 
-/// Two tokens by kBlockRows rows of the weight, which the block's warps share out, read as for one
-/// token: 512 neighbouring bytes of a row at once. They are 8 segments of 32 elements, the columns
-/// of a fragment; the same segments of both tokens are the rows of the other. Of their products
-/// those of a segment with itself are wanted, an eighth: tensor cores have the time, and reading
-/// goes on at the same rate, while rows in the places of columns are read in pieces of 64 bytes.
-template <typename T, typename Out, int kBlockWarps, int kBlockRows, int kBlocks>
-__global__ void __launch_bounds__(32 * kBlockWarps, kBlocks)
+/// Warps of a block for several tokens on tensor cores, and rows of the weight that it multiplies
+/// by two of them.
+constexpr int kTensorWarps = 8, kTwoTokensRows = kTensorWarps / 2;
+
+/// Two tokens by kTwoTokensRows rows of the weight, which the block's warps share out, read as for
+/// one token: 512 neighbouring bytes of a row at once. They are 8 segments of 32 elements, the
+/// columns of a fragment; the same segments of both tokens are the rows of the other. Of their
+/// products those of a segment with itself are wanted, an eighth: tensor cores have the time, and
+/// reading goes on at the same rate, while rows in the places of columns are read in pieces of 64
+/// bytes.
+template <typename T, typename Out>
+__global__ void __launch_bounds__(32 * kTensorWarps, 4)
     linear_two_tokens(const __grid_constant__ Linear<T, Out> call) {
   constexpr int kN = kVectorSize<T>, kStep = 32 * kN, kSegments = 8;
+  constexpr int kBlockWarps = kTensorWarps, kBlockRows = kTwoTokensRows;
   static_assert(kBlockWarps == 2 * kBlockRows);  // a warp sums up one result
   __shared__ float shared[kBlockWarps][kBlockWarps * kSegments];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, segment = lane / 4, column = lane % 4;
@@ -190,7 +195,7 @@ __global__ void __launch_bounds__(32 * kBlockWarps, kBlocks)
   float sum = 0.0f;
 #pragma unroll
   for (int i = 0; i < kBlockWarps * kSegments; i += 32) sum += shared[warp][i + lane];
-  for (int other = 16; other > 0; other /= 2) sum += __shfl_xor_sync(~0u, sum, other);
+  sum = warp_sum(sum);
   if (lane == 0)
     call.out[warp / kBlockRows * call.out_stride + row + warp % kBlockRows] = from_float<Out>(sum);
 }
@@ -201,10 +206,10 @@ constexpr int kTileRows = 16, kTileTokens = 8, kSpan = 32;
 /// kRowTiles times 16 rows of the weight by kTiles times 8 tokens, so that an input is read once
 /// for several rows. The warps share out the elements of the rows, kSpan times kLoads of them at
 /// once.
-template <typename T, typename Out, int kTiles, int kRowTiles, int kBlockWarps, int kLoads,
-          int kBlocks>
-__global__ void __launch_bounds__(32 * kBlockWarps, kBlocks)
+template <typename T, typename Out, int kTiles, int kRowTiles, int kLoads, int kBlocks>
+__global__ void __launch_bounds__(32 * kTensorWarps, kBlocks)
     linear_tensor_cores(const __grid_constant__ Linear<T, Out> call) {
+  constexpr int kBlockWarps = kTensorWarps;
   constexpr int kBlockRows = kRowTiles * kTileRows, kBlockTokens = kTiles * kTileTokens;
   __shared__ float shared[kBlockWarps][kBlockTokens][kBlockRows];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
@@ -290,11 +295,12 @@ void run(const DeviceCheck& check, const Launch& launch, const Linear<T, Out>& c
   constexpr int64_t kBlockRows = kWarps * kRows;
   if constexpr (sizeof(T) == 2) {
     const auto on_tensor_cores = [&]<int kTiles, int kRowTiles, int kLoads, int kBlocks>() {
-      launch_linear<linear_tensor_cores<T, Out, kTiles, kRowTiles, 8, kLoads, kBlocks>>(
-          check, launch, call, kRowTiles * kTileRows, kTiles * kTileTokens, 8);
+      launch_linear<linear_tensor_cores<T, Out, kTiles, kRowTiles, kLoads, kBlocks>>(
+          check, launch, call, kRowTiles * kTileRows, kTiles * kTileTokens, kTensorWarps);
     };
-    if (vectors && call.tokens == 2 && call.outputs >= 4)
-      return launch_linear<linear_two_tokens<T, Out, 8, 4, 4>>(check, launch, call, 4, 2, 8);
+    if (vectors && call.tokens == 2 && call.outputs >= kTwoTokensRows)
+      return launch_linear<linear_two_tokens<T, Out>>(check, launch, call, kTwoTokensRows, 2,
+                                                      kTensorWarps);
     if (vectors && call.tokens > 16) return on_tensor_cores.template operator()<4, 2, 4, 1>();
     if (vectors && call.tokens > 8) return on_tensor_cores.template operator()<2, 2, 8, 1>();
     if (vectors && call.tokens > 1) return on_tensor_cores.template operator()<1, 1, 8, 3>();

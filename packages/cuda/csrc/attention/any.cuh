@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(kTile) attend_any(const __grid_constant__ Atte
   // The totals of all threads, by the memory that held maxima.
 #pragma unroll
   for (int h = 0; h < kHeads; ++h) {
-    for (int step = 16; step > 0; step /= 2) total[h] += __shfl_xor_sync(~0u, total[h], step);
+    total[h] = warp_sum(total[h]);
     if (lane == 0) warp_maxima[thread / 32][h] = total[h];
   }
   missing = __syncthreads_or(missing);

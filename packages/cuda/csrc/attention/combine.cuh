@@ -73,8 +73,7 @@ __global__ void __launch_bounds__(32 * kMostCombineWarps)
 #pragma unroll 1
         for (int p = lane + 32; p < parts; p += 32)
           total += rescale(maxima[p], maximum) * totals[p];
-#pragma unroll
-        for (int step = 16; step > 0; step /= 2) total += __shfl_xor_sync(~0u, total, step);
+        total = warp_sum(total);
       }
 #pragma unroll
       for (int k = 0; k < kCombineAhead; ++k) {

@@ -8,6 +8,7 @@
 #include <ATen/ThreadLocalState.h>
 
 #include "call.h"
+#include "current_devices.h"
 #include "profiler_recording.h"
 #include "value.h"
 
@@ -29,6 +30,7 @@ struct AsyncCall {
   ArgumentIdentities aliases;
   std::vector<std::pair<at::Tensor, at::Tensor>> tensors;  // JavaScript's and its alias
   at::ThreadLocalState state;                              // inference mode and the profiler's
+  CurrentDevices current = CurrentDevices::of_this_thread();
   Lending lent = lending();
   int threads = at::get_num_threads();
   bool failed = false;
@@ -41,6 +43,7 @@ void execute(napi_env, void* data) {
   auto& call = *static_cast<AsyncCall*>(data);
   try {
     const at::ThreadLocalStateGuard guard(call.state);
+    const CurrentDevicesGuard current(call.current);
     take_up(call.lent);
     // OpenMP has a number of its own for each thread.
     if (at::get_num_threads() != call.threads) at::set_num_threads(call.threads);

@@ -45,7 +45,8 @@ onStart((addon) => addon.onFinish(finish))
  * Calls an op on a thread of libuv's pool (`UV_THREADPOOL_SIZE`, 4 by default), for long work on the CPU: JavaScript goes on meanwhile.
  * Arguments are read and checked before `callAsync` returns, and kept alive: they may be disposed at once, and what is done to their
  * sizes meanwhile the op does not see. To their elements it does: writing what a running op reads gives either's values. The memory of
- * the tensors can't be resized from then on. The result belongs to the `scope` that the call was made in.
+ * the tensors can't be resized from then on. The result belongs to the `scope` that the call was made in. On an accelerator the op queues
+ * its work on the stream that is current where `callAsync` is called.
  *
  * @param op a function of `ops` or `torch`, or the full name of an op: `aten::mm`
  * @param args its arguments; keyword arguments come last, as an object

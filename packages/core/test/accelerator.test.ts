@@ -5,6 +5,7 @@
 import { fileURLToPath } from 'node:url'
 import {
   accelerator,
+  callAsync,
   currentStream,
   defaultStream,
   devices,
@@ -136,6 +137,30 @@ describe('an event', () => {
     expect(() => event.record(currentStream(DEVICE))).toThrow(
       expect.objectContaining({ code: 'E_ARGUMENT', argument: 'stream' }),
     )
+  })
+})
+
+describe('callAsync', () => {
+  it('runs on the device and the stream that are current where it is called', async () => {
+    setDevice(OTHER)
+    const x = empty([1], { device: OTHER })
+    const stream = new Stream()
+    let pending: Promise<unknown> | undefined
+    stream.use(() => {
+      pending = callAsync('vllm_ops_test::queue', [x, MS])
+    })
+    setDevice(DEVICE)
+    await pending
+    expect(stream.query()).toBe(false)
+    expect([defaultStream(OTHER).query(), defaultStream(DEVICE).query()]).toEqual([true, true])
+    await stream.synchronize()
+    // More calls than libuv has threads: the one that had that stream has it no longer.
+    await Promise.all(Array.from({ length: 8 }, () => callAsync('vllm_ops_test::queue', [x, MS / 2])))
+    expect([stream.query(), defaultStream(OTHER).query(), defaultStream(DEVICE).query()]).toEqual([
+      true,
+      true,
+      false,
+    ])
   })
 })
 

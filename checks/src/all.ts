@@ -5,6 +5,7 @@ import { accounting } from './accounting'
 import { asan } from './asan'
 import { badcalls } from './badcalls'
 import type { Check } from './check'
+import { devices } from './devices'
 import { envs } from './envs'
 import { greedy } from './greedy'
 import { guards } from './guards'
@@ -25,6 +26,7 @@ export const checks: readonly Check[] = [
   accounting,
   asan,
   badcalls,
+  devices,
   envs,
   greedy,
   guards,

@@ -43,6 +43,7 @@ describe('npm run check', () => {
   it.each([
     [['no-such-check'], "no check 'no-such-check'"],
     [['leak', '--count', 'many'], "--count: expected a whole number of 0 and more, received 'many'"],
+    [['devices', '--devices', 'cuda:0'], "--devices: expected two, received 'cuda:0'"],
     [['leak', '--what'], "Unknown option '--what'"],
   ])('%j: usage on stderr, exit code 2', async (args, message) => {
     const { code, stdout, stderr } = await check(...args)

@@ -36,6 +36,17 @@ describe('formatProfile', () => {
     }
   })
 
+  it('does not let one name move the numbers out of sight', () => {
+    const name = `elementwise_kernel<${'TensorIteratorBase&,'.repeat(20)}int>`
+    const kernel: Given = { kind: 'kernel', name, device: 'cuda:0', self_device_us: 7 }
+    const text = formatProfile(recordOf(phaseOf('run', [{ name: 'aten::index', under: [kernel] }, ...REST])))
+    const [header = '', ...lines] = tableLines(text)
+    expect(header.indexOf('calls')).toBeLessThan(110)
+    const line = lines.find((it) => it.includes('elementwise_kernel'))
+    expect(line).toMatch(/^\|- elementwise_kernel<Tens.*….*&,int> +1 /)
+    expect(line!.indexOf(' 1 ')).toBeLessThan(110)
+  })
+
   it('prints every phase', () => {
     const text = formatProfile(recordOf(phaseOf('prefill', model()), phaseOf('decode[0]', model())))
     expect(text.split('\n').filter((line) => line === 'prefill' || line === 'decode[0]')).toEqual([

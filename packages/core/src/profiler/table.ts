@@ -6,7 +6,7 @@ export interface Column {
 }
 
 export interface TableOptions {
-  /** Columns of the terminal that a line may fill; without it, lines are as long as they need. */
+  /** Columns of the terminal that a line may fill; without it, only the first column has an end. */
   width?: number | undefined
   /** Colours a finished cell, padding included. */
   style?: ((text: string, row: number, column: number) => string) | undefined
@@ -17,10 +17,13 @@ const GAP = '  '
 const LEAST_LAST = 16
 /** Below this the first column could not be told apart; a narrower terminal wraps. */
 const LEAST_FIRST = 16
+/** One kernel with hundreds of characters of template arguments would move the numbers of all rows out of sight. */
+const MOST_FIRST = 100
 
 /**
- * The lines of a plain text table, header first. To fit a width the last column, if it is text, is cut at its end, then left out, then
- * the first is cut in its middle; the numbers between them are always whole.
+ * The lines of a plain text table, header first. The first column is cut in its middle where it has more than a hundred characters. To
+ * fit a width the last column, if it is text, is cut at its end, then left out, then the first is cut further; the numbers between them
+ * are always whole.
  */
 export function renderTable(
   columns: readonly Column[],
@@ -30,6 +33,7 @@ export function renderTable(
   const lines = [columns.map((column) => column.header), ...rows]
   const widths = columns.map((_, c) => Math.max(...lines.map((cells) => cells[c]!.length)))
   const last = widths.length - 1
+  widths[0] = Math.min(widths[0]!, MOST_FIRST)
   if (options.width !== undefined) {
     let excess = widths.reduce((sum, width) => sum + width + GAP.length, -GAP.length) - options.width
     if (excess > 0 && columns[last]!.align === 'left' && last > 0) {

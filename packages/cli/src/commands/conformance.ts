@@ -95,11 +95,12 @@ function announce({ op, group, name, problem }: ConformanceResult): void {
 }
 
 function describe({ ops, passed, failed, backend, device }: ConformanceReport): string {
+  const width = Math.max(0, ...Object.keys(ops).map(({ length }) => length))
   const lines = Object.entries(ops).map(([op, groups]) => {
     const counts = Object.entries(groups).map(
       ([group, { passed, of }]) => `${group || 'calls'} ${passed}/${of}`,
     )
-    return `${op.padEnd(28)}${counts.join('  ')}\n`
+    return `${op.padEnd(width)}  ${counts.join('  ')}\n`
   })
   return `${lines.join('')}${backend} on ${device}: ${passed} passed, ${failed} failed, `
 }

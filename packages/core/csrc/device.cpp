@@ -22,10 +22,13 @@ namespace {
 
 constexpr auto kTypes = static_cast<size_t>(c10::DeviceType::COMPILE_TIME_MAX_DEVICE_TYPES);
 
-// A backend of one's own may have a guard without hooks: there is nothing to initialize then.
+// A backend of one's own may have a guard without hooks.
+bool has_hooks(c10::DeviceType type) {
+  return type != c10::DeviceType::PrivateUse1 || at::isPrivateUse1HooksRegistered();
+}
+
 void initialize_type(c10::DeviceType type) {
-  if (type == c10::DeviceType::PrivateUse1 && !at::isPrivateUse1HooksRegistered()) return;
-  if (has_queue(type)) at::globalContext().lazyInitDevice(type);
+  if (has_queue(type) && has_hooks(type)) at::globalContext().lazyInitDevice(type);
 }
 
 std::string names_of_all() {
@@ -54,8 +57,7 @@ void seed_accelerators(bool again) {
     bool& done = seeded[static_cast<size_t>(type)];
     if (done && !again) continue;
     done = true;
-    // Without hooks the backend has no generator.
-    if (type == c10::DeviceType::PrivateUse1 && !at::isPrivateUse1HooksRegistered()) continue;
+    if (!has_hooks(type)) continue;  // nor a generator
     for (c10::DeviceIndex i = 0; i < guard_of(type)->deviceCount(); ++i) {
       seed_generator(at::globalContext().defaultGenerator({type, i}), *process_seed);
     }
@@ -175,6 +177,16 @@ Napi::Value resolve_device(const Napi::CallbackInfo& info) {
   });
 }
 
+// devicesInUse(): the names of the accelerators' devices that have a context.
+Napi::Value list_devices_in_use(const Napi::CallbackInfo& info) {
+  return guarded(info, "devices", [&](Environment&) -> Napi::Value {
+    Napi::Array names = Napi::Array::New(info.Env());
+    uint32_t count = 0;
+    for (const c10::Device device : devices_in_use()) names.Set(count++, name_of(device));
+    return names;
+  });
+}
+
 // setDevice(name): what a name without an index means from now on, in this thread.
 Napi::Value set_device(const Napi::CallbackInfo& info) {
   return guarded(info, "setDevice", [&](Environment&) -> Napi::Value {
@@ -289,6 +301,18 @@ std::vector<c10::DeviceType> accelerator_types() {
   return types;
 }
 
+std::vector<c10::Device> devices_in_use() {
+  std::vector<c10::Device> devices;
+  for (const c10::DeviceType type : accelerator_types()) {
+    if (!has_hooks(type)) continue;
+    const auto& hooks = at::globalContext().getAcceleratorHooksInterface(type);
+    for (c10::DeviceIndex i = 0; i < guard_of(type)->deviceCount(); ++i) {
+      if (hooks.hasPrimaryContext(i)) devices.emplace_back(type, i);
+    }
+  }
+  return devices;
+}
+
 std::string name_of(c10::Device device) { return device.str(); }
 
 c10::Device require_device(const std::string& name) {
@@ -321,6 +345,7 @@ void export_device(Napi::Env env, Napi::Object exports) {
   };
   add("devices", devices);
   add("resolveDevice", resolve_device);
+  add("devicesInUse", list_devices_in_use);
   add("setDevice", set_device);
   add("devicesChanged", devices_changed);
   add("deviceMemory", device_memory);

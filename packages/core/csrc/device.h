@@ -22,6 +22,9 @@ std::vector<c10::DeviceType> accelerator_types();
 // Whether work on this type of device is queued and runs on its own: not on the CPU, nor on Meta.
 bool has_queue(c10::DeviceType type);
 
+// The accelerators' devices that were used: each has a context, which asking does not make.
+std::vector<c10::Device> devices_in_use();
+
 // The device of this name, its index filled in (the current one of its type where none is given)
 // and its type initialized. Throws CodedError E_NO_DEVICE where there is none.
 c10::Device require_device(const std::string& name);

@@ -4,11 +4,11 @@
 // kernels; our logs (profiler_log.h) record the other threads. Where only tables are wanted, logs
 // record every thread, and calls are added up as they fill up (profiler_table.h).
 
-#include <ATen/DeviceAccelerator.h>
 #include <ATen/ops/alias.h>
 #include <ATen/ops/empty.h>
 #include <c10/util/ScopeExit.h>
 #include <dlfcn.h>
+#include <kineto/ILoggerObserver.h>
 #include <kineto/libkineto.h>
 #include <torch/csrc/autograd/profiler_kineto.h>
 
@@ -18,6 +18,7 @@
 #include <set>
 
 #include "call.h"
+#include "device.h"
 #include "profiler_recording.h"
 #include "profiler_table.h"
 #include "profiler_values.h"
@@ -131,13 +132,15 @@ uint32_t define_scope(Environment& environment, std::string label) {
 // What a thread's log becomes where only tables are wanted.
 std::unique_ptr<LogSink> make_table() { return std::make_unique<Table>(session().start); }
 
-// Without a GPU, Kineto complains on stderr about the missing GPU, unless it is told by a variable,
-// which can't be set safely while other threads read theirs. What it is told is kept here.
-void silence_kineto() {
+// Without a GPU, Kineto complains on stderr about the missing GPU; with one, newer releases
+// announce each start and end above the level of errors. What a device did not record is a warning
+// in the profile. Kineto is told by a variable, which can't be set safely while other threads read
+// theirs; what a user has set there is kept.
+void silence_kineto(bool device) {
+  if (device && libkineto::ERROR + 1 == libkineto::ENUM_COUNT) return;  // errors, and no more
   void* const level = dlsym(RTLD_DEFAULT, "_ZN9libkineto6Logger14severityLevel_E");
   if (level == nullptr || std::getenv("KINETO_LOG_LEVEL") != nullptr) return;
-  constexpr int kNothing = 99;
-  static_cast<std::atomic_int*>(level)->store(kNothing);
+  static_cast<std::atomic_int*>(level)->store(libkineto::ENUM_COUNT);
 }
 
 // Starts Kineto on this thread and no other, whatever it is that has to be recorded of them: it
@@ -154,7 +157,7 @@ void start_kineto(bool shapes, bool memory, bool device) {
     libkineto::api().registerClient(libkineto::api().client());
   }
   profiler::prepareProfiler(config, activities);
-  if (!device) silence_kineto();
+  silence_kineto(device);
   profiler::enableProfiler(config, activities,
                            {at::RecordScope::FUNCTION, at::RecordScope::USER_SCOPE});
   session().kineto = true;
@@ -217,9 +220,11 @@ Napi::Value stop(const Napi::CallbackInfo& info) {
     Session& all = session();
     all.recording->stop();
     if (all.clock == nullptr) return table_objects(info.Env(), *all.recording);
-    // Kernels that still run would be missing.
     if (all.device) {
-      at::accelerator::synchronizeDevice(at::accelerator::getDeviceIndex());
+      // Kernels that still run would be missing, of whichever device.
+      for (const c10::Device device : devices_in_use()) {
+        guard_of(device.type())->synchronizeDevice(device.index());
+      }
     }
     const auto result = stop_kineto();
     return event_objects(info.Env(), *result, *all.recording, *all.clock);

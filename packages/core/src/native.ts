@@ -122,6 +122,7 @@ export interface Addon {
   scopeExit(): void
   devices(): NativeDevice[]
   resolveDevice(device: string): string
+  devicesInUse(): string[]
   setDevice(device: string): void
   devicesChanged(): boolean
   deviceMemory(device: string): Omit<MemoryStats, 'device'>

@@ -68,6 +68,8 @@ export class FakeNative implements ProfilerNative {
     this.open.pop()!.end = this.now
   }
 
+  inUse: string[] = []
+  devicesInUse = () => this.inUse
   readonly torchVersion = '2.13.0'
   getNumThreads = () => 2
 

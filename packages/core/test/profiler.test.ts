@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { Profiler } from '../src/profiler/profiler'
 import { ACCOUNTING_ROWS, type ProfilePhase } from '../src/profiler/record'
-import { FakeNative } from './profiler-events'
+import { event, FakeNative } from './profiler-events'
 
 const NONE = { dtypes: [], shapes: [] }
 let native: FakeNative
@@ -25,6 +25,26 @@ function tree(phase: ProfilePhase): [string, number | null, number][] {
 }
 
 describe('Profiler', () => {
+  it('warns where a device was used and recorded nothing', async () => {
+    const onDevice = new Profiler(
+      () => native,
+      () => true,
+    )
+    const warningsOf = async (body: () => void) => (await onDevice.profile(body)).record.warnings
+    const op = () => native.op('aten::mm', 1000, NONE)
+    expect(await warningsOf(op)).toEqual([])
+    native.inUse = ['cuda:0', 'cuda:1']
+    expect(await warningsOf(op)).toEqual([
+      expect.stringMatching(/^no kernel of cuda:0, cuda:1 was recorded: another profiler/),
+    ])
+    expect(
+      await warningsOf(() => {
+        op()
+        native.events.push(event('runtime', 'cudaDeviceSynchronize', 0, 1))
+      }),
+    ).toEqual([])
+  })
+
   it('books ops under the module scopes that are open', async () => {
     const mlp = profiler.defineScope({ kind: 'module', class: 'LlamaMLP', path: 'mlp' })
     const act = profiler.defineScope({

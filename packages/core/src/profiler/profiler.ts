@@ -21,6 +21,7 @@ export type ProfilerNative = Pick<
   | 'scopeDefine'
   | 'scopeEnter'
   | 'scopeExit'
+  | 'devicesInUse'
   | 'torchVersion'
   | 'getNumThreads'
 >
@@ -220,6 +221,12 @@ export class Profiler {
       const open = recorded.filter(({ kind, start, end }) => kind === 'op' && end < start).length
       if (open > 0)
         record.warnings.push(`${open} ops of other threads had not ended; they count until the end`)
+      // The end of a profile waits for the devices, which is a call of their runtime: there is always one.
+      const inUse = this.cuda() ? this.native().devicesInUse() : []
+      if (inUse.length > 0 && !recorded.some(({ kind }) => kind === 'runtime' || kind === 'kernel'))
+        record.warnings.push(
+          `no kernel of ${inUse.join(', ')} was recorded: another profiler may be attached, or this user may not profile (KINETO_LOG_LEVEL=0 says more)`,
+        )
       if (session.options.trace) record.trace = traceOf(recorded)
     }
     this.last = record

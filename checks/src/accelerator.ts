@@ -17,6 +17,7 @@ import {
 } from '@vllm-ops/core'
 import cuda from '@vllm-ops/cuda'
 import { type Check, numberOption, reportOf, runTrials, type Trial } from './check'
+import { workIn, workOn } from './device-work'
 
 /** What core promises of a device that works on its own holds on a real one. */
 export const accelerator: Check = {
@@ -114,6 +115,13 @@ const trials: Readonly<Record<string, Trial>> = {
     graph.dispose()
     for (const tensor of [input, kept, noise]) tensor.dispose()
     return { bytesLeft: memory.stats(device).allocated - before }
+  },
+
+  async workers(device) {
+    const expected = workOn(device)
+    const sums = await Promise.all([1, 2, 3, 4].map(() => workIn(device)))
+    for (const sum of sums) require(sum === expected, `a worker has ${sum}, this thread ${expected}`)
+    return { workers: sums.length }
   },
 
   failures(device) {

@@ -15,7 +15,7 @@ const USAGE = `usage: ./gpu COMMAND [ARGUMENT…] [--out DIR]
   bench NAME [ARGUMENT…]      a benchmark of npm run bench
   sanitize [--tool NAME]… [ARGUMENT…]   conformance under compute-sanitizer: memcheck, racecheck, initcheck, synccheck
   vllm-ops ARGUMENT…          the command line
-  node ARGUMENT…              Node itself, in the bundle's folder
+  node ARGUMENT…              the bundle's Node, which finds torch
 `
 
 const ROOT = dirname(fileURLToPath(import.meta.url))

@@ -3,8 +3,8 @@
 // A worker that computes on one device, whichever others do.
 import { parentPort, workerData } from 'node:worker_threads'
 import { useFor } from '../backends'
-import { workOf } from '../devices'
+import { workOn } from '../device-work'
 
 const device = workerData as string
 useFor(device)
-parentPort?.postMessage(workOf(device, 20))
+parentPort?.postMessage(workOn(device))

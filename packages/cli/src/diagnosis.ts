@@ -33,6 +33,19 @@ export interface Diagnosis {
   /** Threads that libtorch uses within one op, null if it cannot be loaded. */
   threads: number | null
   backends: BackendReport[]
+  /** The devices of the backends that are ready, beside the CPU: what their libraries say of them. */
+  devices: DeviceReport[]
+}
+
+/** An accelerator's device; null is what its backend does not say. */
+export interface DeviceReport {
+  /** `cuda:0`. */
+  device: string
+  /** The product's name. */
+  name: string | null
+  /** CUDA's compute capability: `9.0`. */
+  capability: string | null
+  total_memory_bytes: number | null
 }
 
 /** Looks at everything and throws for nothing: what is missing or broken is in the diagnosis. */
@@ -50,6 +63,7 @@ export async function diagnose(): Promise<Diagnosis> {
     isa: cpuIsReady ? (await import('@vllm-ops/cpu')).isa() : null,
     threads: await countThreads(),
     backends: backends.map(({ report }) => report),
+    devices: await listDevices(),
   }
 }
 
@@ -77,6 +91,20 @@ async function countThreads(): Promise<number | null> {
   } catch {
     // Why it does not load is said by the backends.
     return null
+  }
+}
+
+async function listDevices(): Promise<DeviceReport[]> {
+  try {
+    const { devices } = await import('@vllm-ops/core')
+    return devices()
+      .filter(({ accelerator }) => accelerator)
+      .map(({ device, name = null, capability = null, totalMemory = null }) => ({
+        ...{ device, name, capability, total_memory_bytes: totalMemory },
+      }))
+  } catch {
+    // As above.
+    return []
   }
 }
 

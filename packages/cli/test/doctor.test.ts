@@ -28,7 +28,7 @@ describe('doctor on a machine that is set up', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     const diagnosis = JSON.parse(stdout)
     expect(Object.keys(diagnosis)).toEqual(
-      'node platform torch cache cache_bytes isa threads backends'.split(' '),
+      'node platform torch cache cache_bytes isa threads backends devices'.split(' '),
     )
     expect(diagnosis.node).toBe(process.version)
     expect(Object.keys(diagnosis.torch)).toEqual(['version', 'path', 'source', 'cuda'])
@@ -36,6 +36,7 @@ describe('doctor on a machine that is set up', () => {
     expect(statSync(join(diagnosis.torch.path, 'lib')).isDirectory()).toBe(true)
     expect(diagnosis.isa).toMatch(/^[a-z0-9_]+$/)
     expect(diagnosis.threads).toBeGreaterThanOrEqual(1)
+    expect(diagnosis.devices).toEqual([])
     const [cpu, cuda] = diagnosis.backends
     expect(cpu).toEqual({ name: 'cpu', status: 'ready', library: cpu.library })
     expect(isAbsolute(cpu.library) && statSync(cpu.library).isFile()).toBe(true)

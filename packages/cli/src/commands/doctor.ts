@@ -4,6 +4,9 @@ import type { Diagnosis } from '../diagnosis'
 import { ExitCode } from '../exit-code'
 import { printJson, styled } from '../terminal'
 
+/** Where what is found begins: behind the longest name, `device cuda:10`. */
+const INDENT = 16
+
 /** `vllm-ops doctor`: what is installed, whether it works, and what mends it. */
 export function addDoctor(program: Command): void {
   program
@@ -22,7 +25,8 @@ export function addDoctor(program: Command): void {
     })
 }
 
-function describe({ node, platform, torch, cache, cache_bytes, isa, threads, backends }: Diagnosis): string {
+function describe(diagnosis: Diagnosis): string {
+  const { node, platform, torch, cache, cache_bytes, isa, threads, backends, devices } = diagnosis
   const lines = [
     ['node', `${node} on ${platform}`],
     [
@@ -43,9 +47,17 @@ function describe({ node, platform, torch, cache, cache_bytes, isa, threads, bac
       ready ? `${state}${library ? `, ${library}` : ''}` : `${state}: ${problem(why)}`,
     ])
   }
-  return `${lines.map(([key, value]) => `${key!.padEnd(14)}${value}`).join('\n')}\n`
+  for (const { device, name, capability, total_memory_bytes: bytes } of devices) {
+    const facts = [
+      name,
+      capability && `compute capability ${capability}`,
+      bytes && `${(bytes / 1e9).toFixed(0)} GB`,
+    ]
+    lines.push([`device ${device}`, facts.filter(Boolean).join(', ')])
+  }
+  return `${lines.map(([key, value]) => `${key!.padEnd(INDENT)}${value}`).join('\n')}\n`
 }
 
 function problem({ reason, fix }: { reason?: string; fix?: string }): string {
-  return `${reason ?? 'unknown'}${fix === undefined ? '' : `\n${' '.repeat(14)}fix: ${fix}`}`
+  return `${reason ?? 'unknown'}${fix === undefined ? '' : `\n${' '.repeat(INDENT)}fix: ${fix}`}`
 }

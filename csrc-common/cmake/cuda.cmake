@@ -10,12 +10,14 @@
 include_guard(GLOBAL)
 set(_vllm_ops_cuda_cmake "${CMAKE_CURRENT_LIST_DIR}")
 
-# A100 and its like; Hopper with its own instructions; PTX for what comes after.
-set(_architectures 80-real 90a-real 90-virtual)
-if(DEFINED ENV{CUDAARCHS} AND NOT "$ENV{CUDAARCHS}" STREQUAL "")
-  set(_architectures $ENV{CUDAARCHS})
+# Not kept in CMake's cache: a build folder then follows what CUDAARCHS says today.
+if(NOT DEFINED VLLM_OPS_CUDA_ARCHITECTURES)
+  # A100 and its like; Hopper with its own instructions; PTX for what comes after.
+  set(VLLM_OPS_CUDA_ARCHITECTURES 80-real 90a-real 90-virtual)
+  if(DEFINED ENV{CUDAARCHS} AND NOT "$ENV{CUDAARCHS}" STREQUAL "")
+    set(VLLM_OPS_CUDA_ARCHITECTURES $ENV{CUDAARCHS})
+  endif()
 endif()
-set(VLLM_OPS_CUDA_ARCHITECTURES "${_architectures}" CACHE STRING "GPU architectures, in CMake's spelling")
 
 # nvcc's options for VLLM_OPS_CUDA_ARCHITECTURES.
 set(VLLM_OPS_GENCODE "")
@@ -35,7 +37,8 @@ foreach(_architecture IN LISTS VLLM_OPS_CUDA_ARCHITECTURES)
   endforeach()
 endforeach()
 
-if(NOT CMAKE_CUDA_COMPILER)
+# CMake keeps its compiler for good, so what was found is found again, to notice another one.
+if(NOT CMAKE_CUDA_COMPILER OR DEFINED CACHE{VLLM_OPS_CUDA_COMPILER})
   find_program(VLLM_OPS_NODE node REQUIRED)
   execute_process(
     COMMAND "${VLLM_OPS_NODE}" "${_vllm_ops_cuda_cmake}/../../packages/libtorch/dist/cli.js" --cuda-toolkit --json
@@ -43,7 +46,13 @@ if(NOT CMAKE_CUDA_COMPILER)
   if(_failed)
     message(FATAL_ERROR "${_error}")
   endif()
-  string(JSON CMAKE_CUDA_COMPILER GET "${_json}" nvcc)
+  string(JSON _compiler GET "${_json}" nvcc)
+  if(DEFINED CACHE{VLLM_OPS_CUDA_COMPILER} AND NOT _compiler STREQUAL VLLM_OPS_CUDA_COMPILER)
+    message(FATAL_ERROR "${CMAKE_BINARY_DIR} is configured for ${VLLM_OPS_CUDA_COMPILER}, and ${_compiler} is what is found now: "
+                        "remove the folder and build again")
+  endif()
+  set(VLLM_OPS_CUDA_COMPILER "${_compiler}" CACHE INTERNAL "The nvcc that was found")
+  set(CMAKE_CUDA_COMPILER "${_compiler}")
 endif()
 find_program(VLLM_OPS_CCACHE ccache)
 if(VLLM_OPS_CCACHE AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)

@@ -11,10 +11,20 @@ import { kernels } from './kernels'
 import { llama } from './llama'
 import { llamaCuda } from './llama-cuda'
 import { machine } from './machine'
+import { prefill } from './prefill'
 import { profiler } from './profiler'
 import { types } from './types'
 
-const benchmarks: readonly Benchmark[] = [dispatch, kernels, llama, cudaKernels, llamaCuda, profiler, types]
+const benchmarks: readonly Benchmark[] = [
+  dispatch,
+  kernels,
+  llama,
+  cudaKernels,
+  llamaCuda,
+  prefill,
+  profiler,
+  types,
+]
 
 const USAGE_EXIT_CODE = 2
 

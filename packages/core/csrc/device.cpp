@@ -263,6 +263,46 @@ Napi::Value is_deterministic(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), at::globalContext().deterministicAlgorithms());
 }
 
+// What scaled_dot_product_attention chooses from, by the names of PyTorch's SDPBackend.
+struct SdpBackend {
+  const char* name;
+  bool (at::Context::*enabled)() const;
+  void (at::Context::*enable)(bool);
+};
+constexpr SdpBackend kSdpBackends[] = {
+    {"math", &at::Context::userEnabledMathSDP, &at::Context::setSDPUseMath},
+    {"flash_attention", &at::Context::userEnabledFlashSDP, &at::Context::setSDPUseFlash},
+    {"efficient_attention", &at::Context::userEnabledMemEfficientSDP,
+     &at::Context::setSDPUseMemEfficient},
+    {"cudnn_attention", &at::Context::userEnabledCuDNNSDP, &at::Context::setSDPUseCuDNN}};
+
+// sdpBackends(): the names of those that are enabled.
+Napi::Value sdp_backends(const Napi::CallbackInfo& info) {
+  return guarded(info, "sdpBackends", [&](Environment&) -> Napi::Value {
+    Napi::Array names = Napi::Array::New(info.Env());
+    uint32_t count = 0;
+    for (const SdpBackend& backend : kSdpBackends) {
+      if ((at::globalContext().*backend.enabled)()) names.Set(count++, backend.name);
+    }
+    return names;
+  });
+}
+
+// setSDPBackends(names): enables these and no others.
+Napi::Value set_sdp_backends(const Napi::CallbackInfo& info) {
+  return guarded(info, "setSDPBackends", [&](Environment&) -> Napi::Value {
+    const Napi::Array names = info[0].As<Napi::Array>();
+    for (const SdpBackend& backend : kSdpBackends) {
+      bool wanted = false;
+      for (uint32_t i = 0; i < names.Length(); ++i) {
+        wanted = wanted || names.Get(i).As<Napi::String>().Utf8Value() == backend.name;
+      }
+      (at::globalContext().*backend.enable)(wanted);
+    }
+    return info.Env().Undefined();
+  });
+}
+
 Napi::Value set_num_threads(const Napi::CallbackInfo& info) {
   return guarded(info, "setNumThreads", [&](Environment&) -> Napi::Value {
     at::set_num_threads(info[0].As<Napi::Number>().Int32Value());
@@ -357,6 +397,8 @@ void export_device(Napi::Env env, Napi::Object exports) {
   add("releaseGenerator", release_generator);
   add("setDeterministic", set_deterministic);
   add("isDeterministic", is_deterministic);
+  add("sdpBackends", sdp_backends);
+  add("setSDPBackends", set_sdp_backends);
   add("setNumThreads", set_num_threads);
   add("getNumThreads", get_num_threads);
   add("cpuCapability", cpu_capability);

@@ -11,6 +11,7 @@ import type { MemoryStats } from './memory'
 import type { Calibration } from './profiler/calibration'
 import type { RawEvent } from './profiler/raw-event'
 import type { RawTable } from './profiler/raw-table'
+import type { SDPBackend } from './sdp'
 
 /** An operator as the addon knows it. */
 export interface NativeOperator {
@@ -134,6 +135,8 @@ export interface Addon {
   releaseGenerator(handle: number): void
   setDeterministic(on: boolean, warnOnly: boolean): void
   isDeterministic(): boolean
+  sdpBackends(): SDPBackend[]
+  setSDPBackends(names: readonly SDPBackend[]): void
   setNumThreads(threads: number): void
   getNumThreads(): number
   cpuCapability(): string

@@ -10,12 +10,17 @@ import {
   isDeterministic,
   manualSeed,
   memory,
+  profile,
   rand,
+  type SDPBackend,
   Stream,
+  sdpBackends,
   setDeterministic,
   setDevice,
+  setSDPBackends,
   synchronize,
   synchronizeSync,
+  torch,
 } from '@vllm-ops/core'
 import { afterEach, describe, expect, it } from 'vitest'
 
@@ -164,6 +169,29 @@ describe('settings of the process', () => {
     manualSeed(5n)
     expect(rand([4]).toArray()).toEqual(first)
     expect(rand([4]).toArray()).not.toEqual(first)
+  })
+
+  it('say what attention is computed with', async () => {
+    const all = sdpBackends()
+    expect(all).toEqual(['math', 'flash_attention', 'efficient_attention', 'cudnn_attention'])
+    const x = rand([1, 1, 4, 8])
+    const opsWith = async (...backends: SDPBackend[]) => {
+      setSDPBackends(backends)
+      expect(sdpBackends()).toEqual(backends)
+      const attend = () => torch.aten.scaled_dot_product_attention(x, x, x)
+      const { record } = await profile(() => attend().dispose())
+      return record.phases[0]!.rows.map(({ name }) => name)
+    }
+    try {
+      expect(await opsWith('math')).toContain('aten::_scaled_dot_product_attention_math')
+      const flash = 'aten::_scaled_dot_product_flash_attention_for_cpu'
+      expect(await opsWith('math', 'flash_attention')).toContain(flash)
+      for (const names of [[], ['flash'], 'math'])
+        expect(() => setSDPBackends(names as never)).toThrow(wrong('backends'))
+    } finally {
+      setSDPBackends(all)
+    }
+    expect(sdpBackends()).toEqual(all)
   })
 
   it('make ops deterministic', () => {

@@ -1,5 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-import { ones, ops, PARTITION_SIZE, scope, type Tensor, torch } from '@vllm-ops/core'
+import {
+  ones,
+  ops,
+  PARTITION_SIZE,
+  scope,
+  sdpBackends,
+  setSDPBackends,
+  type Tensor,
+  torch,
+} from '@vllm-ops/core'
 import type { AttentionMetadata, DecodeMetadata, PrefillMetadata } from '../attention-metadata'
 import type { LlamaConfig } from '../config'
 import { BLOCK_SIZE, type LayerCache } from '../kv-cache'
@@ -28,7 +37,16 @@ export function partitionsOf(pairs: number, maxSeqLen: number): number {
     : Math.max(1, Math.ceil(maxSeqLen / PARTITION_SIZE))
 }
 
-/** Causal attention over a paged cache: stores the keys and values of the batch, then attends to what each token may see. */
+/** Prompts have ever new lengths, and for each of them cuDNN's attention would compile a plan, which takes longer than most prompts. */
+function avoidPlans(): void {
+  const others = sdpBackends().filter((name) => name !== 'cudnn_attention')
+  if (others.length > 0) setSDPBackends(others)
+}
+
+/**
+ * Causal attention over a paged cache: stores the keys and values of the batch, then attends to what each token may see. Making one takes
+ * `cudnn_attention` out of {@link setSDPBackends}.
+ */
 export class Attention extends Module<
   [views: AttentionViews, cache: LayerCache, metadata: AttentionMetadata],
   void
@@ -38,6 +56,7 @@ export class Attention extends Module<
 
   constructor(path: string, config: LlamaConfig) {
     super('Attention', path)
+    avoidPlans()
     this.#config = config
     this.#scale = 1 / Math.sqrt(config.headDim)
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import './backend'
-import { manualSeed, scope, zeros } from '@vllm-ops/core'
+import { manualSeed, scope, sdpBackends, setSDPBackends, zeros } from '@vllm-ops/core'
 import { expect, it } from 'vitest'
 import { createKvCache, LLAMA_3_8B, LLM, type LlamaConfig, LlamaForCausalLM } from '../src'
 import { Engine } from '../src/engine/engine'
@@ -56,6 +56,21 @@ it('writes text without a model file', async () => {
   expect(text).toBe(llm.tokenizer.decode(tokenIds))
   llm.dispose()
   expect(() => LLM.dummy(config, { maxModelLen: 65 })).toThrow(/maxModelLen/)
+})
+
+it('takes out the attention that compiles a plan for each length, unless there is no other', () => {
+  const all = sdpBackends()
+  const after = (backends: typeof all) => {
+    setSDPBackends(backends)
+    LlamaForCausalLM.dummy(config).dispose()
+    return sdpBackends()
+  }
+  try {
+    expect(after(['math', 'flash_attention', 'cudnn_attention'])).toEqual(['math', 'flash_attention'])
+    expect(after(['cudnn_attention'])).toEqual(['cudnn_attention'])
+  } finally {
+    setSDPBackends(all)
+  }
 })
 
 it('the shape of Llama 3 8B has 8.03 billion weights', () => {

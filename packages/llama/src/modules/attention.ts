@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+import { ops, PARTITION_SIZE, scope, sdpBackends, setSDPBackends, type Tensor, torch } from '@vllm-ops/core'
 import {
-  ones,
-  ops,
-  PARTITION_SIZE,
-  scope,
-  sdpBackends,
-  setSDPBackends,
-  type Tensor,
-  torch,
-} from '@vllm-ops/core'
-import type { AttentionMetadata, DecodeMetadata, PrefillMetadata } from '../attention-metadata'
+  type AttentionMetadata,
+  attnBias,
+  type DecodeMetadata,
+  type PrefillMetadata,
+} from '../attention-metadata'
 import type { LlamaConfig } from '../config'
 import { BLOCK_SIZE, type LayerCache } from '../kv-cache'
 import type { PartitionScratch } from '../workspace'
@@ -117,11 +113,8 @@ export class Attention extends Module<
     const value = share(
       blocks ? gatherValues(cache.value, blocks, total) : piece(views.value).transpose(0, 1),
     )
-    // With a context the first query row may see all of it: the causal diagonal moves right by its length.
-    const mask = blocks
-      ? torch.aten.tril(ones([length, total], { dtype: 'bool', device: query.device }), contextLength)
-      : null
-    const attended = torch.aten.scaled_dot_product_attention(query, key, value, mask, 0, mask === null, {
+    const bias = blocks ? (prefill.attnBias ?? attnBias(prefill, query.dtype, query.device)) : null
+    const attended = torch.aten.scaled_dot_product_attention(query, key, value, bias, 0, bias === null, {
       scale: this.#scale,
     })
     const out = piece(views.out).view([length, kvHeads, group, headDim])

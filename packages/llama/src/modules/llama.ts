@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Tensor } from '@vllm-ops/core'
-import type { AttentionMetadata } from '../attention-metadata'
+import { scope, type Tensor } from '@vllm-ops/core'
+import { type AttentionMetadata, withAttnBiases } from '../attention-metadata'
 import type { LlamaConfig } from '../config'
 import type { LayerCache } from '../kv-cache'
 import { DummyWeights } from '../weights/dummy'
@@ -207,7 +207,10 @@ export class LlamaForCausalLM extends Module<CausalLmArgs, Tensor> {
     const workspace =
       this.#workspaces.get(tokens) ?? new Workspace(this.config, tokens, this.dtype, this.device)
     try {
-      this.#model.call(inputIds, positions, workspace, caches, metadata)
+      scope(() => {
+        const biased = withAttnBiases(metadata, this.dtype, this.device)
+        this.#model.call(inputIds, positions, workspace, caches, biased)
+      })
       return this.#logitsProcessor.call(this.#lmHead, workspace.hidden, logitsIndices)
     } finally {
       if (tokens <= KEPT_WORKSPACE_TOKENS) this.#workspaces.set(tokens, workspace)

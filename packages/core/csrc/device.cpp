@@ -345,9 +345,13 @@ std::vector<c10::Device> devices_in_use() {
   std::vector<c10::Device> devices;
   for (const c10::DeviceType type : accelerator_types()) {
     if (!has_hooks(type)) continue;
-    const auto& hooks = at::globalContext().getAcceleratorHooksInterface(type);
-    for (c10::DeviceIndex i = 0; i < guard_of(type)->deviceCount(); ++i) {
-      if (hooks.hasPrimaryContext(i)) devices.emplace_back(type, i);
+    try {
+      const auto& hooks = at::globalContext().getAcceleratorHooksInterface(type);
+      for (c10::DeviceIndex i = 0; i < guard_of(type)->deviceCount(); ++i) {
+        if (hooks.hasPrimaryContext(i)) devices.emplace_back(type, i);
+      }
+    } catch (const c10::Error&) {
+      // An optional part of the interface, too: such devices go without.
     }
   }
   return devices;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { ops, PARTITION_SIZE, scope, sdpBackends, setSDPBackends, type Tensor, torch } from '@vllm-ops/core'
+import { ops, PARTITION_SIZE, scope, type Tensor, torch } from '@vllm-ops/core'
 import {
   type AttentionMetadata,
   attnBias,
@@ -33,16 +33,7 @@ export function partitionsOf(pairs: number, maxSeqLen: number): number {
     : Math.max(1, Math.ceil(maxSeqLen / PARTITION_SIZE))
 }
 
-/** Prompts have ever new lengths, and for each of them cuDNN's attention would compile a plan, which takes longer than most prompts. */
-function avoidPlans(): void {
-  const others = sdpBackends().filter((name) => name !== 'cudnn_attention')
-  if (others.length > 0) setSDPBackends(others)
-}
-
-/**
- * Causal attention over a paged cache: stores the keys and values of the batch, then attends to what each token may see. Making one takes
- * `cudnn_attention` out of {@link setSDPBackends}.
- */
+/** Causal attention over a paged cache: stores the keys and values of the batch, then attends to what each token may see. */
 export class Attention extends Module<
   [views: AttentionViews, cache: LayerCache, metadata: AttentionMetadata],
   void
@@ -52,7 +43,6 @@ export class Attention extends Module<
 
   constructor(path: string, config: LlamaConfig) {
     super('Attention', path)
-    avoidPlans()
     this.#config = config
     this.#scale = 1 / Math.sqrt(config.headDim)
   }

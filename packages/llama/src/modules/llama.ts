@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { scope, type Tensor } from '@vllm-ops/core'
+import { scope, sdpBackends, setSDPBackends, type Tensor } from '@vllm-ops/core'
 import { type AttentionMetadata, withAttnBiases } from '../attention-metadata'
 import type { LlamaConfig } from '../config'
 import type { LayerCache } from '../kv-cache'
@@ -163,7 +163,16 @@ type CausalLmArgs = [
   logitsIndices?: Tensor | undefined,
 ]
 
-/** A Llama with its language-model head: token ids in, logits out. */
+/** Prompts have ever new lengths, and for each of them cuDNN's attention would compile a plan, which takes longer than most prompts. */
+function avoidPlans(): void {
+  const others = sdpBackends().filter((name) => name !== 'cudnn_attention')
+  if (others.length > 0) setSDPBackends(others)
+}
+
+/**
+ * A Llama with its language-model head: token ids in, logits out. Making one takes `cudnn_attention` out of what
+ * `scaled_dot_product_attention` may choose from ({@link setSDPBackends}).
+ */
 export class LlamaForCausalLM extends Module<CausalLmArgs, Tensor> {
   readonly dtype: ModelDType
   readonly device: string
@@ -178,6 +187,7 @@ export class LlamaForCausalLM extends Module<CausalLmArgs, Tensor> {
     { maxModelLen = config.maxPositionEmbeddings }: ModelOptions = {},
   ) {
     super('LlamaForCausalLM', '')
+    avoidPlans()
     const { vocabSize, hiddenSize, tieWordEmbeddings } = config
     this.dtype = weights.dtype
     this.device = weights.device

@@ -1,19 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import {
-  canCapture,
-  capture,
-  devices,
-  type Graph,
-  memory,
-  scope,
-  type Tensor,
-  torch,
-  use,
-} from '@vllm-ops/core'
-import cuda from '@vllm-ops/cuda'
-import { createKvCache, type LlamaConfig, LlamaForCausalLM, type ModelDType, SHAPES } from '@vllm-ops/llama'
-import { type Benchmark, countOption, countsOption, type OptionValues, UsageError } from '../benchmark'
+import { canCapture, capture, type Graph, memory, scope, type Tensor, torch } from '@vllm-ops/core'
+import { createKvCache, type LlamaConfig, LlamaForCausalLM, type ModelDType } from '@vllm-ops/llama'
+import { type Benchmark, countOption, countsOption, type OptionValues } from '../benchmark'
 import { copyBandwidth, deviceMilliseconds, hostMilliseconds } from '../device-time'
+import { MODEL_OPTIONS, modelOptions } from '../model-options'
 import { summarize } from '../statistics'
 import { number, percent, table } from '../table'
 import { DecodeStep, weightBytes } from './step'
@@ -28,20 +18,15 @@ const COMPILED_MS = 1000
 const LOGITS_TOLERANCE = 0.05
 
 async function run(options: OptionValues): Promise<Record<string, unknown>> {
-  const { device = 'cuda', shape = '', dtype = '' } = options
-  const config = Object.entries(SHAPES).find(([name]) => name === shape)?.[1]
-  if (!config)
-    throw new UsageError(`--shape: expected ${Object.keys(SHAPES).join(' or ')}, received '${shape}'`)
-  if (!isModelDType(dtype))
-    throw new UsageError(`--dtype: expected bfloat16, float16 or float32, received '${dtype}'`)
-  if (device.startsWith('cuda')) use(cuda, { strict: true })
+  const { config, dtype, device, properties, title } = modelOptions(options, [
+    'bfloat16',
+    'float16',
+    'float32',
+  ])
   const repeats = countOption(options, 'repeats')
   const context = countOption(options, 'context')
   const batches = countsOption(options, 'batch')
-  const properties = devices().find((found) => found.device.startsWith(device))
-  process.stdout.write(
-    `${properties?.name ?? device}, ${shape} in ${dtype}, ${context} tokens in the cache\n\n`,
-  )
+  process.stdout.write(`${title}, ${context} tokens in the cache\n\n`)
 
   const copyGBs = copyBandwidth(device, repeats)
   const model = LlamaForCausalLM.dummy(config, { device, dtype, maxModelLen: context })
@@ -78,10 +63,6 @@ async function run(options: OptionValues): Promise<Record<string, unknown>> {
     `\nbound: the ${number(bytes / 1e9)} GB of weights that a step reads at the ${number(copyGBs)} GB/s of a copy on the device\n`,
   )
   return { targets: TARGETS, device: properties, copyGBs, weightBytes: bytes, boundMs, allocated, results }
-}
-
-function isModelDType(dtype: string): dtype is ModelDType {
-  return ['bfloat16', 'float16', 'float32'].includes(dtype)
 }
 
 interface Task {
@@ -140,8 +121,7 @@ export const llamaCuda: Benchmark = {
   title:
     'a decode step with random weights: replayed as a graph, beside the bound of its weights; run as it is; the host’s part',
   options: [
-    { name: 'shape', value: 'NAME', help: 'llama-3-8b or smollm2-135m', fallback: 'llama-3-8b' },
-    { name: 'dtype', value: 'DTYPE', help: 'of weights and cache', fallback: 'bfloat16' },
+    ...MODEL_OPTIONS,
     { name: 'device', value: 'DEVICE', help: 'on the CPU nothing is captured', fallback: 'cuda' },
     { name: 'batch', value: 'LIST', help: 'sequences a step', fallback: '1' },
     { name: 'context', value: 'N', help: 'tokens of each sequence in the cache', fallback: '512' },

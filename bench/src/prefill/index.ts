@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import { devices, type SDPBackend, sdpBackends, setSDPBackends, use } from '@vllm-ops/core'
+import { type SDPBackend, sdpBackends, setSDPBackends, use } from '@vllm-ops/core'
 import cpu from '@vllm-ops/cpu'
-import cuda from '@vllm-ops/cuda'
-import { LLM, type ModelDType, SHAPES } from '@vllm-ops/llama'
-import { type Benchmark, countOption, countsOption, type OptionValues, UsageError } from '../benchmark'
+import { LLM } from '@vllm-ops/llama'
+import { type Benchmark, countOption, countsOption, type OptionValues } from '../benchmark'
+import { MODEL_OPTIONS, modelOptions } from '../model-options'
 import { type Summary, summarize } from '../statistics'
 import { number, table } from '../table'
 
@@ -16,17 +16,11 @@ interface Times {
 }
 
 async function run(options: OptionValues): Promise<Record<string, unknown>> {
-  const { device = 'cuda', shape = '', dtype = '' } = options
-  const config = Object.entries(SHAPES).find(([name]) => name === shape)?.[1]
-  if (!config)
-    throw new UsageError(`--shape: expected ${Object.keys(SHAPES).join(' or ')}, received '${shape}'`)
-  if (!isModelDType(dtype)) throw new UsageError(`--dtype: expected bfloat16 or float32, received '${dtype}'`)
+  use(cpu, { strict: true })
+  const { config, dtype, device, properties, title } = modelOptions(options, ['bfloat16', 'float32'])
   const lengths = countsOption(options, 'lengths')
   const repeats = countOption(options, 'repeats')
-  use(cpu, { strict: true })
-  if (device.startsWith('cuda')) use(cuda, { strict: true })
-  const properties = devices().find((found) => found.device.startsWith(device))
-  process.stdout.write(`${properties?.name ?? device}, ${shape} in ${dtype}\n\n`)
+  process.stdout.write(`${title}\n\n`)
 
   const pytorchs = sdpBackends()
   // Each of the choices, and the first prompts that are not measured, have lengths of their own.
@@ -54,10 +48,6 @@ async function run(options: OptionValues): Promise<Record<string, unknown>> {
   process.stdout.write(table(header, rows))
   process.stdout.write(`\nattention: ${ours.join(', ')}; PyTorch's: ${pytorchs.join(', ')}\n`)
   return { device: properties, ours, pytorchs, results }
-}
-
-function isModelDType(dtype: string): dtype is ModelDType {
-  return ['bfloat16', 'float32'].includes(dtype)
 }
 
 /** Prompts of `length` tokens and, each for the first time, of up to `repeats` more. */
@@ -90,8 +80,7 @@ export const prefill: Benchmark = {
   title:
     'the time to the first token of prompts whose length was there before and of new lengths, beside what PyTorch chooses for attention',
   options: [
-    { name: 'shape', value: 'NAME', help: 'llama-3-8b or smollm2-135m', fallback: 'llama-3-8b' },
-    { name: 'dtype', value: 'DTYPE', help: 'of weights and cache', fallback: 'bfloat16' },
+    ...MODEL_OPTIONS,
     { name: 'device', value: 'DEVICE', help: 'where', fallback: 'cuda' },
     { name: 'lengths', value: 'LIST', help: 'tokens of a prompt', fallback: '20,100,500,600,1300,3000' },
     { name: 'repeats', value: 'N', help: 'prompts of each kind', fallback: '5' },

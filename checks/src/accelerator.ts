@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import assert from 'node:assert/strict'
 import {
   capture,
   devices,
@@ -50,9 +51,9 @@ const trials: Readonly<Record<string, Trial>> = {
     const timer = setInterval(() => turns++, 1)
     await synchronize(device)
     clearInterval(timer)
-    require(queued, 'the work was done before it was waited for')
-    require(turns > 0, 'the event loop stood still')
-    require(end.query(), 'the event is not reached')
+    assert.ok(queued, 'the work was done before it was waited for')
+    assert.ok(turns > 0, 'the event loop stood still')
+    assert.ok(end.query(), 'the event is not reached')
     return { workMs: start.elapsedTime(end), turns }
   },
 
@@ -61,20 +62,22 @@ const trials: Readonly<Record<string, Trial>> = {
     for (let i = 0; i < count; i++) {
       const tensors = [1, 1000, 1 << 20].map((size) => empty([size], { dtype: 'uint8', device }))
       const { requested = 0 } = memory.stats(device)
-      require(requested - (before.requested ?? 0) ===
-        1 + 1000 + (1 << 20), 'not the bytes that were asked for')
+      assert.ok(
+        requested - (before.requested ?? 0) === 1 + 1000 + (1 << 20),
+        'not the bytes that were asked for',
+      )
       for (const tensor of tensors) tensor.dispose()
     }
     const { allocated, allocations } = memory.stats(device)
-    require(allocated === before.allocated, `${allocated - before.allocated} bytes are left`)
-    require(allocations === before.allocations, `${allocations - before.allocations} blocks are left`)
+    assert.ok(allocated === before.allocated, `${allocated - before.allocated} bytes are left`)
+    assert.ok(allocations === before.allocations, `${allocations - before.allocations} blocks are left`)
     return { ...memory.stats(device), ...memory.info(device) }
   },
 
   async pinned(device) {
     const host = empty([1 << 20], { pinMemory: true })
     host.copy_(randn([1 << 20]))
-    require(host.isPinned, 'the memory is not pinned')
+    assert.ok(host.isPinned, 'the memory is not pinned')
     const there = host.to({ device, nonBlocking: true })
     const back = empty([1 << 20], { pinMemory: true })
     torch.aten.copy_.default!(back, there, true)
@@ -120,7 +123,7 @@ const trials: Readonly<Record<string, Trial>> = {
   async workers(device) {
     const expected = workOn(device)
     const sums = await Promise.all([1, 2, 3, 4].map(() => workIn(device)))
-    for (const sum of sums) require(sum === expected, `a worker has ${sum}, this thread ${expected}`)
+    for (const sum of sums) assert.ok(sum === expected, `a worker has ${sum}, this thread ${expected}`)
     return { workers: sums.length }
   },
 
@@ -137,7 +140,7 @@ const trials: Readonly<Record<string, Trial>> = {
       ),
       mixed: failureOf('E_TORCH', () => torch.aten.add.Tensor!(x, randn([4]))),
     }
-    require(/aten::/.test(messages.capture), `no op is named: ${messages.capture}`)
+    assert.ok(/aten::/.test(messages.capture), `no op is named: ${messages.capture}`)
     // The process goes on.
     using graph = capture(() => torch.aten.add.Scalar!(x, 1), { device })
     graph.replay()
@@ -146,13 +149,9 @@ const trials: Readonly<Record<string, Trial>> = {
   },
 }
 
-function require(holds: boolean, otherwise: string): void {
-  if (!holds) throw new Error(otherwise)
-}
-
 function requireEqual(a: Tensor, b: Tensor): void {
   const equal = scope(() => torch.aten.equal<boolean>(a, b))
-  require(equal, 'the results differ')
+  assert.ok(equal, 'the results differ')
 }
 
 /** The message of the error that `body` has to throw, with one of these codes. */
